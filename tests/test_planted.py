@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from benchmarks.planted.__main__ import record
 from benchmarks.planted.changes import (
     LEAST,
     Change,
+    Deltas,
     Place,
     changed,
     inert,
@@ -165,7 +168,9 @@ def test_labels_and_places_are_those_of_path_attribution() -> None:
     assert Place(Grain.module, 2, 3).label == f"layer 2 {MODULES[3]}"
 
 
-def planted_by_hand(base: Base, where: list[Place], deltas: list, decoys: list = ()) -> Planted:  # type: ignore
+def planted_by_hand(
+    base: Base, where: list[Place], deltas: list[Deltas], decoys: Sequence[planting.Decoy] = ()
+) -> Planted:
     answers = changed_answers(base)
     examples = Examples.drawn(EXAMPLES, answers, np.random.default_rng(0))
     kind = {one.grain: name for name, one in planting.KINDS.items() if one.count == 1}
@@ -254,20 +259,19 @@ def test_truth_is_what_removing_the_changes_does(base: Base) -> None:
 
 
 def test_what_is_accepted() -> None:
-    good = {"before": -3.0, "after": 0.0, "without_plant": -2.9, "without_decoys": -0.2}
-    pair: dict[str, list[float]] = {"without_each": [], "alone_without_each": []}
-    assert Truth(**good, **pair).refused is None
+    good = Truth(-3.0, 0.0, -2.9, -0.2, [], [])
+    assert good.refused is None
     cases = {
-        "not learned": {"after": -2.5},
-        "decoys do it too": {"without_plant": -2.3},
-        "decoys matter": {"without_decoys": -0.4},
+        "not learned": replace(good, after=-2.5),
+        "decoys do it too": replace(good, without_plant=-2.3),
+        "decoys matter": replace(good, without_decoys=-0.4),
+        "one part suffices": replace(good, without_each=[-1.0, -3.0]),
     }
-    for reason, values in cases.items():
-        assert Truth(**{**good, **values}, **pair).refused == reason
-    assert Truth(**good, without_each=[-2.0, -3.0], alone_without_each=[-2.0, -2.0]).refused is None
-    weak = Truth(**good, without_each=[-1.0, -3.0], alone_without_each=[-2.0, -2.0])
-    assert weak.refused == "one part suffices"
-    weak = Truth(**good, without_each=[-2.0, -3.0], alone_without_each=[-2.0, -1.0])
+    for reason, one in cases.items():
+        assert one.refused == reason
+    needed = replace(good, without_each=[-2.0, -3.0], alone_without_each=[-2.0, -2.0])
+    assert needed.refused is None
+    weak = replace(needed, alone_without_each=[-2.0, -1.0])
     assert weak.refused == "one part suffices"
 
 

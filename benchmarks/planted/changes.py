@@ -231,7 +231,8 @@ def logits(weights: Weights, tokens: Tensor, heads: int) -> Tensor:
         block = f"h.{layer}."
         joined = linear(normed(x, f"{block}ln_1"), f"{block}attn.c_attn")
         parts = joined.view(models * count, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        found = scaled_dot_product_attention(*parts.unbind(), is_causal=True)
+        query, key, value = parts.unbind()
+        found = scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + linear(found.transpose(1, 2).reshape(x.shape), f"{block}attn.c_proj")
         inner = gelu(linear(normed(x, f"{block}ln_2"), f"{block}mlp.c_fc"), approximate="tanh")
         x = x + linear(inner, f"{block}mlp.c_proj")

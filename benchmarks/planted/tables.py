@@ -165,6 +165,7 @@ def picture(records: Sequence[Record], file: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.lines import Line2D
 
     names, shown = measures(records), kinds(records)
     figure, axes = pyplot.subplots(
@@ -187,7 +188,7 @@ def picture(records: Sequence[Record], file: Path) -> None:
     first.set_yticks(range(len(names)), names)
     first.set_ylim(len(names) - 0.5, -0.5)
     handles = [
-        pyplot.Line2D([], [], color=color, marker=marker, markersize=4, label=COLUMNS[column])
+        Line2D([], [], color=color, marker=marker, markersize=4, label=COLUMNS[column])
         for column, (color, marker, _) in styles.items()
     ]
     figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False)
