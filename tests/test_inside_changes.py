@@ -30,7 +30,8 @@ def write_run(
         values = {}
         for name, measure in MEASURES.items():
             shape = [SIZES.get(axis, LAYERS + 1) for axis in measure.axes]
-            values[name] = np.full(shape, 0.5, np.float32)
+            level = min(0.5, measure.high)
+            values[name] = np.full(shape, level, np.float32)
         if step > 0:
             noise = 0.01 * random.standard_normal((LAYERS, HEADS, DOCUMENTS))
             values["attention/kl_tuned_base"] = np.abs(np.array(kl)[:, None, None] + noise)

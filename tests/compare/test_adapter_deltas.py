@@ -51,5 +51,5 @@ def test_an_adapter_on_a_third_model_is_refused(tmp_path: Path) -> None:
 def test_single_trained_tokens_have_no_path(tmp_path: Path) -> None:
     check_path(BEFORE)
     check_path(adapter(tmp_path / "one", use_dora=True))
-    with pytest.raises(UserError, match=r"trains single rows .* leave path out of compare"):
+    with pytest.raises(UserError, match=r"single rows .* leave path and masks out of compare"):
         check_path(adapter(tmp_path / "two", trainable_token_indices=[1, 2]))

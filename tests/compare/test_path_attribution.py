@@ -305,7 +305,7 @@ def test_without_a_change_or_a_gain_nothing_is_attributed() -> None:
 def test_a_change_that_is_no_affine_map_is_refused() -> None:
     config = LoraConfig(target_modules=["wte"], use_dora=True)
     tuned = get_peft_model(small_model("gpt2"), config)
-    with pytest.raises(UserError, match=r"the change of embedding is by .*leave path out"):
+    with pytest.raises(UserError, match=r"the change of embedding is .*leave path and masks out"):
         attribute_path(tuned, None, some_items())
 
 

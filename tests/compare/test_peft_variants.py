@@ -149,5 +149,5 @@ def test_an_adapter_of_a_parameter_has_a_path() -> None:
 @pytest.mark.parametrize("name", ["tokens", "TRAINABLE_TOKENS"])
 def test_single_trained_tokens_have_no_path(name: str) -> None:
     _, tuned = pair(name)
-    with pytest.raises(UserError, match=r"which path attribution does not support; merge it"):
+    with pytest.raises(UserError, match=r"path attribution and masks do not support; merge it"):
         attribute_path(tuned, None, some_items())
