@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from sumcirc.errors import UserError
 from sumcirc.reporting.measured import entropy_difference, measured
@@ -41,6 +40,7 @@ from sumcirc.statistics import (
     share_below_zero,
     significantly_different,
 )
+from sumcirc.statistics.ranks import spearman
 from sumcirc.statistics.resampling import weights
 from sumcirc.storage.reading import table_rows
 from sumcirc.storage.writing import csv_text, plain_numbers, write_json, write_text
@@ -253,24 +253,14 @@ def correlation(change: Array, effect: Array) -> Interval:
         change: [rows, documents].
         effect: [rows, items].
     """
-
-    def ranked(values: Array) -> Array:
-        ranks = rankdata(values, axis=-1)
-        return ranks - ranks.mean(axis=-1, keepdims=True)
-
-    def value(a: Array, b: Array) -> Array:
-        a, b = ranked(a), ranked(b)
-        with np.errstate(invalid="ignore"):  # rows that are all equal have no order
-            return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-
     change = change[:, np.isfinite(change).all(axis=0)]
-    drawn = value(
+    drawn = spearman(
         weights(change.shape[1], RESAMPLES, 0) @ change.T,
         weights(effect.shape[1], RESAMPLES, 1) @ effect.T,
     )
     drawn = drawn[np.isfinite(drawn)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
-    point = value(change.mean(axis=1)[None], effect.mean(axis=1)[None])[0]
+    point = spearman(change.mean(axis=1), effect.mean(axis=1))
     return Interval(float(point), float(low), float(high), effect.shape[1])
 
 

@@ -22,16 +22,16 @@ class AttentionEntropy(Watcher):
 
     concerns = ("attention",)
 
-    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def log_record(
+        self, record: ProbeRecord, trainer: pl.Trainer, module: pl.LightningModule
+    ) -> None:
         """Log the measures' means, the fraction of heads below the base's entropy, and a heat map.
 
         Args:
-            trainer: gives the current step and the rank of this process.
-            module: the training module whose model is measured and whose loggers are used.
+            record: measures of the model at the current step.
+            trainer: gives the current step, and the loggers that are used.
+            module: the module that is trained.
         """
-        record = self.probing.record(trainer, module)
-        if record is None:
-            return
         base = self.probing.base_record
         self.log_metrics(
             trainer,

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from sumcirc.callbacks.measuring import Watcher
 from sumcirc.callbacks.scalars import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.reporting.views.head_maps import divergence
+from sumcirc.tracking.measure_records import ProbeRecord
 from sumcirc.tracking.metric_names import WATCHED
 
 LOGGED = WATCHED["base_divergence"]
@@ -21,16 +22,16 @@ class BaseDivergence(Watcher):
 
     concerns = ("divergence",)
 
-    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def log_record(
+        self, record: ProbeRecord, trainer: pl.Trainer, module: pl.LightningModule
+    ) -> None:
         """Log the mean divergences, overall and by layer, and a heat map of heads.
 
         Args:
-            trainer: gives the current step and the rank of this process.
-            module: the training module whose model is measured and whose loggers are used.
+            record: measures of the model at the current step.
+            trainer: gives the current step, and the loggers that are used.
+            module: the module that is trained.
         """
-        record = self.probing.record(trainer, module)
-        if record is None:
-            return
         means = {**overall(record, *LOGGED.overall), **by_layer(record, *LOGGED.by_layer)}
         self.log_metrics(trainer, module, means)
         rows = [row for name in LOGGED.by_layer for row in by_head(record, name)]

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from sumcirc.callbacks.measuring import Watcher
 from sumcirc.callbacks.scalars import by_layer
 from sumcirc.reporting.views.lens_curves import lens_in_training
+from sumcirc.tracking.measure_records import ProbeRecord
 from sumcirc.tracking.metric_names import WATCHED
 
 LOGGED = WATCHED["logit_lens"]
@@ -21,16 +22,16 @@ class LogitLens(Watcher):
 
     concerns = ("logit_lens",)
 
-    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def log_record(
+        self, record: ProbeRecord, trainer: pl.Trainer, module: pl.LightningModule
+    ) -> None:
         """Log all measures by layer, and a picture of their curves so far.
 
         Args:
-            trainer: gives the current step and the rank of this process.
-            module: the training module whose model is measured and whose loggers are used.
+            record: measures of the model at the current step.
+            trainer: gives the current step, and the loggers that are used.
+            module: the module that is trained.
         """
-        record = self.probing.record(trainer, module)
-        if record is None:
-            return
         self.log_metrics(trainer, module, by_layer(record, *LOGGED.by_layer))
         self.log_picture(
             trainer,

@@ -248,7 +248,9 @@ def _gathered(results: list[BatchResult], processes: int) -> list[BatchResult]:
 
 
 class Watcher(pl.Callback):
-    """A Lightning callback whose `observe` is called at every scheduled step.
+    """A Lightning callback that observes the model at every scheduled step.
+
+    A subclass defines `log_record`, or `observe` if it does not use the shared measures.
 
     Attributes:
         concerns: groups of measures (`measures.measure_batches.CONCERNS`) that the watcher needs.
@@ -266,9 +268,24 @@ class Watcher(pl.Callback):
     def observe(self, trainer: pl.Trainer, module: Any) -> None:
         """Analyse the model in its current state; this is called in every process.
 
+        Unless it is overridden, the model is measured, and the process of rank 0 calls
+        `log_record`.
+
         Args:
             trainer: gives the current step and the rank of this process.
             module: the training module, whose model is `probing.model_of(module)`.
+        """
+        record = self.probing.record(trainer, module)
+        if record is not None:
+            self.log_record(record, trainer, module)
+
+    def log_record(self, record: ProbeRecord, trainer: pl.Trainer, module: Any) -> None:
+        """Log what the watcher makes of a record of measures.
+
+        Args:
+            record: measures of the model at the current step.
+            trainer: gives the current step, and the loggers that are used.
+            module: the module that is trained.
         """
         raise NotImplementedError
 

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from sumcirc.callbacks.measuring import Watcher
 from sumcirc.callbacks.scalars import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.reporting.views.head_maps import salient_attention
+from sumcirc.tracking.measure_records import ProbeRecord
 from sumcirc.tracking.metric_names import WATCHED
 
 LOGGED = WATCHED["salient_attention"]
@@ -22,16 +23,16 @@ class SalientAttention(Watcher):
 
     concerns = ("spans",)
 
-    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def log_record(
+        self, record: ProbeRecord, trainer: pl.Trainer, module: pl.LightningModule
+    ) -> None:
         """Log means, a table by head, and maps of heads.
 
         Args:
-            trainer: gives the current step and the rank of this process.
-            module: the training module whose model is measured and whose loggers are used.
+            record: measures of the model at the current step.
+            trainer: gives the current step, and the loggers that are used.
+            module: the module that is trained.
         """
-        record = self.probing.record(trainer, module)
-        if record is None:
-            return
         names = [name for name in LOGGED.overall if name in record.values]
         means = {**overall(record, *names), **by_layer(record, *LOGGED.by_layer)}
         self.log_metrics(trainer, module, means)

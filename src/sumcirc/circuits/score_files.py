@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,16 +90,7 @@ class DocumentScores:
             raise ValueError(f"expected scores of shape {expected}, got {self.scores.shape}")
         # safetensors writes memory as it is, and this selection is in column order
         edges = np.ascontiguousarray(self.scores[:, self.graph.exists], dtype=np.float32)
-        if not np.isfinite(edges).all():
-            raise UserError(
-                f"{path}: scores that are NaN or infinite can't be stored;"
-                " score the circuit again in float32"
-            )
-        arrays = {"edges": edges}
-        if precision == "float16":
-            largest = np.abs(edges).max(axis=1, initial=0.0)
-            largest = np.where(largest > 0, largest, 1.0).astype(np.float32)
-            arrays = {"edges": (edges / largest[:, None]).astype(np.float16), "largest": largest}
+        arrays = packed("edges", edges, path, precision)
         header = {
             "shape": asdict(self.graph.shape),
             "expand_groups": self.graph.expand_groups,
@@ -128,31 +119,100 @@ class DocumentScores:
                 path, f"is not a file of edge scores of format {FORMAT}; score the circuit again"
             )
         header = parse_json(metadata["circuit"], path, ScoreHeader, "circuit")
-        edges = require_array(arrays, "edges", path, ndim=2).astype(np.float32)
-        if "largest" in arrays:
-            largest = require_array(arrays, "largest", path, ndim=1)
-            if len(largest) != len(edges):
-                raise RecordError(path, f"has {len(largest)} values, not {len(edges)}", "largest")
-            edges *= largest[:, None]
+        edges = unpacked("edges", arrays, path)
         require_possible(header.shape, edges.shape[1], path)
         graph = Graph(header.shape, header.expand_groups)
-        expected = (len(header.documents), graph.edges)
-        if edges.shape != expected:
-            reason = f"is {edges.shape[0]} x {edges.shape[1]}, not {expected[0]} x {expected[1]}"
-            raise RecordError(path, reason, "edges")
-        if not np.abs(edges).max(initial=0) <= PLAUSIBLE:  # also refuses NaN
-            raise RecordError(path, "contains a score that is NaN or impossibly large", "edges")
-        scores = np.zeros((len(edges), *graph.exists.shape), dtype=np.float32)
-        scores[:, graph.exists] = edges
         return cls(
             graph,
-            scores,
+            at_places(edges, "edges", graph.exists, len(header.documents), path),
             header.documents,
             header.method,
             header.metric,
             header.interpolation_steps,
             header.step,
         )
+
+
+def packed(
+    name: str,
+    values: NDArray[np.float32],
+    path: Path,
+    precision: Literal["float16", "float32"] = "float16",
+) -> dict[str, NDArray[np.floating]]:
+    """Return the arrays of a file with scores; those of float16 are divided by the largest.
+
+    Args:
+        name: name of the array of scores.
+        values: [documents, scores] the scores.
+        path: the file, for the error message.
+        precision: number format of the stored scores.
+
+    Returns:
+        `name` with the scores, and for float16 `largest` with the largest |score| of each document.
+
+    Raises:
+        UserError: a score isn't finite.
+    """
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{path}: scores that are NaN or infinite can't be stored;"
+            " score the circuit again in float32"
+        )
+    if precision == "float32":
+        return {name: values}
+    largest = np.abs(values).max(axis=1, initial=0.0)
+    largest = np.where(largest > 0, largest, 1.0).astype(np.float32)
+    return {name: (values / largest[:, None]).astype(np.float16), "largest": largest}
+
+
+def unpacked(name: str, arrays: dict[str, NDArray[Any]], path: Path) -> NDArray[np.float32]:
+    """Return the scores [documents, scores] that `packed` converted to arrays.
+
+    Args:
+        name: name of the array of scores.
+        arrays: the arrays of the file.
+        path: the file, for the error messages.
+
+    Raises:
+        RecordError: an array is missing or has another shape.
+    """
+    values = require_array(arrays, name, path, ndim=2).astype(np.float32)
+    if "largest" in arrays:
+        largest = require_array(arrays, "largest", path, ndim=1)
+        if len(largest) != len(values):
+            raise RecordError(path, f"has {len(largest)} values, not {len(values)}", "largest")
+        values *= largest[:, None]
+    return values
+
+
+def at_places(
+    values: NDArray[np.float32],
+    name: str,
+    exists: NDArray[np.bool_],
+    documents: int,
+    path: Path,
+) -> NDArray[np.float32]:
+    """Return scores [documents, ...] at the places where there is an edge or a unit, 0 elsewhere.
+
+    Args:
+        values: [documents, places] the scores.
+        name: name of the array of scores, for the error messages.
+        exists: [...] true at the places, in row order.
+        documents: number of documents that there should be.
+        path: the file, for the error messages.
+
+    Raises:
+        RecordError: the numbers of documents or places differ, or a score is impossible.
+    """
+    expected = (documents, int(exists.sum()))
+    if values.shape != expected:
+        reason = f"is {values.shape[0]} x {values.shape[1]}, not {expected[0]} x {expected[1]}"
+        raise RecordError(path, reason, name)
+    if not np.abs(values).max(initial=0) <= PLAUSIBLE:  # also refuses NaN
+        raise RecordError(path, "contains a score that is NaN or impossibly large", name)
+    found = np.zeros((len(values), *exists.shape), dtype=np.float32)
+    found[:, exists] = values
+    return found
 
 
 def require_possible(shape: Shape, edges: int, path: Path) -> None:

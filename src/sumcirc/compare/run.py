@@ -7,9 +7,10 @@ stored on disk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sumcirc.compare.config_check import scales
 from sumcirc.compare.deltas.adapter_deltas import LEAVE_OUT
@@ -41,6 +42,8 @@ from sumcirc.models.peft_adapters import changes_ends
 from sumcirc.runtime.progress import counted
 from sumcirc.schema import Analysis, CompareConfig, Direction
 from sumcirc.tracking.measure_records import ProbeRecord
+
+P, T = ParamSpec("P"), TypeVar("T")
 
 
 class ModelComparison:
@@ -229,20 +232,11 @@ class ModelComparison:
         def label(what: str, total: int) -> Any:
             return counted(f"{side.name}: {what}", total)
 
+        given = (model, weights, self.items)
         if self._does(Analysis.path):
-            try:
-                one.path = attribute_path(
-                    model, weights, self.items, options.path, options.batch_size, label
-                )
-            except NoGainError as reason:
-                one.path = str(reason)
+            one.path = _or_reason(attribute_path, *given, options.path, options.batch_size, label)
         if self._does(Analysis.masks):
-            try:
-                one.masks = learn_masks(
-                    model, weights, self.items, options.masks, options.batch_size, label
-                )
-            except NoGainError as reason:
-                one.masks = str(reason)
+            one.masks = _or_reason(learn_masks, *given, options.masks, options.batch_size, label)
 
     def _delta_scaling(
         self,
@@ -283,6 +277,14 @@ class ModelComparison:
             with self.models.use(other) as model:
                 records[f"{one.name} and {other.name}"] = self._measured(model, other, base)
         return records
+
+
+def _or_reason(analyse: Callable[P, T], *given: P.args, **named: P.kwargs) -> T | str:
+    """Return the results of an analysis of the gain, or why there is no gain to analyse."""
+    try:
+        return analyse(*given, **named)
+    except NoGainError as reason:
+        return str(reason)
 
 
 def _shares_unembedding(side: ModelReference, before: ModelReference) -> bool:

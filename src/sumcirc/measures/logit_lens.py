@@ -28,7 +28,7 @@ from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.model_pairs import same_logits
 from sumcirc.models.modes import inference
 
-ROWS = 128  # rows unembedded at once, which bounds memory to a few times 128 x vocabulary numbers
+ROWS = 128  # rows unembedded at once, which bounds memory to a few times ROWS x vocabulary numbers
 CHECKED = 32  # positions at which the last stream's lens is compared with the model's logits
 
 

@@ -20,7 +20,7 @@ from sumcirc.measures.attention import attention_measures, rows_of_query
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.divergence import output_divergences
 from sumcirc.measures.lens import promoted_tokens
-from sumcirc.measures.logit_lens import check_logit_lens, logit_lens
+from sumcirc.measures.logit_lens import ROWS, check_logit_lens, logit_lens
 from sumcirc.measures.measure_documents import ProbeBatch, ProbeSet
 from sumcirc.measures.salience import salience_alignment
 from sumcirc.models.activations.activation_cache import HookPoint
@@ -38,7 +38,6 @@ TOP_NEURONS = 10  # stored per layer
 MARKED = ("salient", "distractor")  # spans whose attention is measured
 DIVERGENCES = ("kl_tuned_base", "kl_base_tuned", "js")  # of attention
 CKA_ROWS = 1024  # evenly spaced over all documents; the cost of CKA grows with their square
-LOGIT_ROWS = 128  # rows unembedded at once, which bounds memory to 128 x vocabulary numbers
 
 Keep = Callable[[int, dict[str, Tensor]], None]
 
@@ -303,7 +302,7 @@ class _Run:
         assert self.unembedding is not None
         theirs = self.base["normed"].to(normed.device)
         pieces = []
-        for own, other in zip(normed.split(LOGIT_ROWS), theirs.split(LOGIT_ROWS), strict=True):
+        for own, other in zip(normed.split(ROWS), theirs.split(ROWS), strict=True):
             logits = self.hooked.unembedding(own)
             pieces.append(output_divergences(logits, self.unembedding(other)))
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}

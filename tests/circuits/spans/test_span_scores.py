@@ -143,8 +143,6 @@ def test_pairs_are_those_in_which_a_token_can_be_read() -> None:
     spans = {str(number): np.array([0, 0, 1, 2]) == number for number in range(3)}
     last = TokenPairs.of([ExamplePair.of("last", "own", (range(4), range(4)), spans)])
     assert SpanPairs.of(last).pairs == ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-    assert units.label(1, "a0.h0<k>") == "first -> second"
-    assert units.label(0, "m1") == "first"
 
 
 def test_the_cancelled_share() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,17 +151,12 @@ class Evaluator:
         return [CircuitValues(*pair) for pair in found.swapaxes(0, 1)]
 
     def _patched(self, items: Tensor) -> PatchedRun:
-        clean, corrupted, mask = self.pairs.cut(items, self._device)
-        return PatchedRun(
-            self.model,
-            clean,
-            corrupted,
-            mask,
-            self.graph,
-            self.ablation,
-            self.means,
-            self._weights,
-        )
+        return PatchedRun(self.model, *self._patching(items))
+
+    def _patching(self, items: Tensor) -> tuple[Any, ...]:
+        """Return the arguments of `PatchedRun` after the model, for some documents."""
+        documents = self.pairs.cut(items, self._device)
+        return (*documents, self.graph, self.ablation, self.means, self._weights)
 
 
 def share_of(number: int, documents: int) -> slice:

@@ -13,18 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.score_files import require_possible
+from sumcirc.circuits.score_files import at_places, packed, require_possible, unpacked
 from sumcirc.circuits.spans.scores import SpanScores
 from sumcirc.circuits.spans.units import SpanPairs
-from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
-from sumcirc.storage.reading import RecordError, parse_json, read_tensors, require_array
+from sumcirc.storage.reading import RecordError, parse_json, read_tensors
 from sumcirc.storage.writing import write_file
-from sumcirc.tracking.measure_records import PLAUSIBLE
 
 FORMAT = 1
 
@@ -56,11 +53,6 @@ def write_span_scores(path: Path, scores: SpanScores, method: str, metric: str, 
     """
     exists = scores.units.exists(scores.graph)
     values = np.ascontiguousarray(scores.documents.float().numpy()[:, exists])
-    if not np.isfinite(values).all():
-        raise UserError(f"{path}: scores that are NaN or infinite; score the circuit in float32")
-    largest = np.abs(values).max(axis=1, initial=0.0)
-    largest = np.where(largest > 0, largest, 1.0).astype(np.float32)
-    arrays = {"units": (values / largest[:, None]).astype(np.float16), "largest": largest}
     header = SpanHeader(
         scores.graph.shape,
         scores.graph.expand_groups,
@@ -72,6 +64,7 @@ def write_span_scores(path: Path, scores: SpanScores, method: str, metric: str, 
         steps,
     )
     metadata = {"format": str(FORMAT), "spans": json.dumps(asdict(header), ensure_ascii=False)}
+    arrays = packed("units", values, path)
     write_file(path, lambda temporary: save_file(arrays, temporary, metadata))
 
 
@@ -88,20 +81,11 @@ def read_span_scores(path: Path) -> SpanScores:
     if metadata.get("format") != str(FORMAT) or "spans" not in metadata:
         raise RecordError(path, f"is not a file of scores by span of format {FORMAT}")
     header = parse_json(metadata["spans"], path, SpanHeader, "spans")
-    values = require_array(arrays, "units", path, ndim=2).astype(np.float32)
-    largest = require_array(arrays, "largest", path, ndim=1)
+    values = unpacked("units", arrays, path)
     require_possible(header.shape, values.shape[1], path)
     graph = Graph(header.shape, header.expand_groups)
     units = SpanPairs(tuple(header.spans), tuple(_pair(one, header, path) for one in header.pairs))
-    exists = units.exists(graph)
-    expected = (len(header.documents), int(exists.sum()))
-    if values.shape != expected or len(largest) != len(values):
-        raise RecordError(path, f"is {values.shape}, not {expected}", "units")
-    values *= largest[:, None]
-    if not np.abs(values).max(initial=0) <= PLAUSIBLE:  # also refuses NaN
-        raise RecordError(path, "contains a score that is NaN or impossibly large", "units")
-    found: NDArray[np.float32] = np.zeros((len(values), *exists.shape), dtype=np.float32)
-    found[:, exists] = values
+    found = at_places(values, "units", units.exists(graph), len(header.documents), path)
     return SpanScores(graph, units, header.documents, torch.from_numpy(found))
 
 

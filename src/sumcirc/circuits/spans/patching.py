@@ -194,17 +194,8 @@ class SpanEvaluator(Evaluator):
         super().__init__(*given, **named)
 
     def _patched(self, items: Tensor) -> SpanRun:
-        clean, corrupted, mask = self.pairs.cut(items, self._device)
-        labels = self.pairs.clean.labels(self.units.names)[items][:, self.pairs.columns(items)]
-        return SpanRun(
-            self.units,
-            labels.masked_fill(~mask.cpu(), -1),
-            self.model,
-            clean,
-            corrupted,
-            mask,
-            self.graph,
-            self.ablation,
-            self.means,
-            self._weights,
+        labels = self.pairs.clean.labels(self.units.names).masked_fill(
+            ~self.pairs.attention_mask, -1
         )
+        labels = labels[items][:, self.pairs.columns(items)]
+        return SpanRun(self.units, labels, self.model, *self._patching(items))

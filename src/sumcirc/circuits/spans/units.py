@@ -85,16 +85,6 @@ class SpanPairs:
         """
         return graph.exists & (self.same[:, None, None] | crossing(graph))
 
-    def label(self, pair: int, destination: str) -> str:
-        """Return where a unit acts, such as `prompt` or `fact -> summary`, in words.
-
-        Args:
-            pair: index of the pair of spans.
-            destination: name of the destination.
-        """
-        s, t = (self.names[span] for span in self.pairs[pair])
-        return f"{s} -> {t}" if destination.endswith(("<k>", "<v>")) else s
-
 
 def crossing(graph: Graph) -> NDArray[np.bool_]:
     """Return which destinations are keys or values, bool [destinations].

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import expit
 
 Values = NDArray[np.float64]
 
 _SLACK = 1e-9  # shares are sums of many weights, so a unit that fits exactly may exceed by rounding
-_HALVINGS = 200
 
 
 def relaxed_set(scores: Values, weights: Values, budget: float, temperature: float) -> Values:
@@ -41,17 +41,14 @@ def relaxed_set(scores: Values, weights: Values, budget: float, temperature: flo
     if weights[fit].sum() <= budget + _SLACK:
         return fit.astype(np.float64)
     some, by = scores[fit], weights[fit]
-    low, high = some.min() - 50 * temperature, some.max() + 50 * temperature
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if not low < middle < high:
-            break
-        if expit((some - middle) / temperature) @ by > budget:
-            low = middle
-        else:
-            high = middle
+    tau = brentq(
+        lambda tau: expit((some - tau) / temperature) @ by - budget,
+        some.min() - 50 * temperature,
+        some.max() + 50 * temperature,
+        xtol=1e-12 * temperature,
+    )
     mask = np.zeros(len(scores))
-    mask[fit] = expit((some - (low + high) / 2) / temperature)
+    mask[fit] = expit((some - tau) / temperature)
     return mask
 
 

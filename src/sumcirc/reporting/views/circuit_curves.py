@@ -10,6 +10,7 @@ import numpy as np
 
 from sumcirc.reporting.kinds import Curve, Curves, Map, NotDrawableError, Table, View
 from sumcirc.reporting.measured import step_name
+from sumcirc.reporting.views.nulls import or_nan
 from sumcirc.statistics import bracketed
 
 RANKINGS = {"absolute": "by |score|", "signed": "by score"}
@@ -116,7 +117,7 @@ def faithfulness_table(record: Mapping[str, Any]) -> Table:
     together = record["absolute"].get("control")
     for i, point in enumerate(record["absolute"]["points"]):
         controls = [points[i]["faithfulness"]["mean"] for points in record["absolute"]["random"]]
-        random = mean_of(_numbers(controls), ".2f")
+        random = mean_of(map(or_nan, controls), ".2f")
         if together:
             random = _bracketed(together[i])
         rows.append(
@@ -136,7 +137,7 @@ def faithfulness_table(record: Mapping[str, Any]) -> Table:
 
 
 def _bracketed(interval: Mapping[str, Any]) -> str:
-    mean, low, high = _numbers([interval[end] for end in ENDS])
+    mean, low, high = (or_nan(interval[end]) for end in ENDS)
     return bracketed(mean, low, high, ".2f") if math.isfinite(mean) else "-"
 
 
@@ -149,11 +150,6 @@ def mean_of(values: Sequence[float], form: str) -> str:
     """
     found = [value for value in values if math.isfinite(value)]
     return format(sum(found) / len(found), form) if found else "-"
-
-
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    """Return the values with None, which stands for undefined in a record, replaced by NaN."""
-    return [math.nan if value is None else value for value in values]
 
 
 def evolution(record: Mapping[str, Any]) -> View:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sumcirc.reporting.kinds import Curve, Curves, NotDrawableError, Table, View
 from sumcirc.reporting.tables import column_form, interval_column, number_column
+from sumcirc.reporting.views.nulls import or_nan
 
 Row = Mapping[str, Any]
 ENDS = ("mean", "low", "high")
@@ -65,7 +66,7 @@ def mask_view(found: Row) -> View:
         for name, ranking in found["rankings"].items():
             sizes = [0.0, *found["sizes"], 1.0]
             points = [point[which] for point in ranking["curve"]]
-            ends = [[first, *(_number(row[end]) for row in points), last] for end in ENDS]
+            ends = [[first, *(or_nan(row[end]) for row in points), last] for end in ENDS]
             look: Any = LOOKS.get(name, "plain")
             curves.append(Curve(RANKINGS[name], sizes, *ends, look=look))
             table += [(which, name, *point) for point in zip(sizes, *ends, strict=True)]
@@ -126,7 +127,3 @@ def _units(found: Row, listed: int) -> Table:
     title = f"{found['grain']}s by learned masks, with their ranks (1: best)"
     headings = ["unit", "weights", "masks, by seed", *(RANKINGS[x] for x in RANKED)]
     return Table(title, headings, [list(row) for row in zip(*columns, strict=True)])
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value  # null in summary.json

@@ -14,6 +14,7 @@ import numpy as np
 
 from sumcirc.reporting.kinds import Bar, Bars, Curve, Curves, Map, NotDrawableError, Table, View
 from sumcirc.reporting.tables import interval_column
+from sumcirc.reporting.views.nulls import or_nan
 from sumcirc.schema import MODULES
 
 Row = Mapping[str, Any]
@@ -133,7 +134,7 @@ def path_view(found: Row) -> View:
         for name, label in CURVES.items():
             if name in effects["curve"][0]:
                 points = effects["curve"]
-                ends = [[_number(row[name][end]) for row in points] for end in ENDS]
+                ends = [[or_nan(row[name][end]) for row in points] for end in ENDS]
                 sizes = [row["size"] for row in points]
                 look = "control" if name == "random" else "plain"
                 curves.append(Curve(label, sizes, *ends, look=look))
@@ -171,11 +172,7 @@ def _modules(rows: Sequence[Row]) -> Map | None:
 
 
 def _bar(name: str, ends: Row, series: str) -> Bar:
-    return Bar(name, *(_number(ends[end]) for end in ENDS), series=series)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value  # null in summary.json
+    return Bar(name, *(or_nan(ends[end]) for end in ENDS), series=series)
 
 
 def _percent(share: float) -> str:
