@@ -123,7 +123,7 @@ def rules(model: Any, before: Any, items: ItemSet, options: PathOptions) -> list
 
 
 def cost(model: Any, before: Any, items: ItemSet, options: PathOptions) -> dict[str, Any]:
-    """Return CPU seconds of slopes and of plain passes, and of what is done once."""
+    """Measure what a point costs beside plain passes, and what is computed once, in CPU seconds."""
     hooked, began = HookedModel(model), time.process_time()
     plain, slopes = [], []
     with unit_change(hooked, before, options.neuron_groups, options.directions) as change:
@@ -176,7 +176,7 @@ def summary_of(found: PathAttribution) -> dict[str, Any]:
 
 
 def weights_of(before: ModelReference, after: ModelReference) -> dict[str, torch.Tensor] | None:
-    """Return the weights before by name, or None if the model after is an adapter on them."""
+    """Return the weights of the model before; None if the model after is its adapter."""
     if after.adapted:
         return None
     named = load_reference(before).named_parameters(remove_duplicate=False)

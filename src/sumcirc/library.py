@@ -262,7 +262,7 @@ def mask_change(
     options: MaskOptions | None = None,
     encoding: EncodingConfig | None = None,
 ) -> LearnedMasks:
-    """Learn which units of the weight change are enough for what fine-tuning gained.
+    """Learn which units of the weight change suffice for the gain of fine-tuning.
 
     The gain is that of the mean log-probability of each summary's tokens, in nats. Units are ranked
     on every other text and judged on the rest.
@@ -432,7 +432,7 @@ def _items(
     texts: Texts,
     encoding: EncodingConfig | None,
 ) -> ItemSet:
-    """Return texts as items to compare models on."""
+    """Return texts as the items on which models are compared."""
     encoder = _encoder(model, tokenizer, encoding)
     found, _ = items_of(_documents(texts), None, lambda item: encoder.example(item).until(-1))
     return ItemSet(found)
@@ -441,7 +441,7 @@ def _items(
 def _weights(
     function: str, model: PreTrainedModel | PeftModel, base: PreTrainedModel | None
 ) -> dict[str, Tensor] | None:
-    """Return the weights of the model before; None if it is the base of an adapter."""
+    """Return the weights of the model before fine-tuning; None if it is an adapter's base."""
     if base is None:
         return None
     if differing := differing_settings(base.config, base_model(model).config):

@@ -14,7 +14,7 @@ from sumcirc.figures.views import draw_all
 from sumcirc.reporting.kinds import Curves, NotDrawableError
 from sumcirc.reporting.views.mask_views import mask_tables, mask_view
 from sumcirc.storage.reading.shapes import fit
-from sumcirc.tracking.shapes.compare_shapes import MasksRecord
+from sumcirc.tracking.shapes.change_shapes import MasksRecord
 from tests.compare.made_findings import made_findings
 from tests.compare.made_masks import COUNT, game, made_masks
 from tests.support.files_page import SECTIONS, fits, leaves, rows_of

@@ -11,7 +11,7 @@ from docs.record import RECORDS
 from sumcirc.reporting.tables import markdown_table
 from sumcirc.reporting.views.circuit_spans import span_tables, where
 from sumcirc.storage.reading import fitted
-from sumcirc.tracking.shapes.circuit_shapes import SpansFile
+from sumcirc.tracking.shapes.span_shapes import SpansFile
 
 FILE = RECORDS / "circuits-by-span" / "built-in.json"
 PAGE = RECORDS.parents[1] / "circuits-by-span.md"

@@ -280,7 +280,7 @@ class Watcher(pl.Callback):
             self.log_record(record, trainer, module)
 
     def log_record(self, record: ProbeRecord, trainer: pl.Trainer, module: Any) -> None:
-        """Log what the watcher makes of a record of measures.
+        """Log metrics, tables and pictures of a record of measures.
 
         Args:
             record: measures of the model at the current step.

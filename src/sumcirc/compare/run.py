@@ -43,7 +43,8 @@ from sumcirc.runtime.progress import counted
 from sumcirc.schema import Analysis, CompareConfig, Direction
 from sumcirc.tracking.measure_records import ProbeRecord
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ModelComparison:

@@ -32,9 +32,9 @@ from sumcirc.tracking.shapes.circuit_shapes import (
     CircuitChangeFile,
     EvolutionFile,
     FaithfulnessFile,
-    SpansFile,
 )
 from sumcirc.tracking.shapes.run_shapes import ConfigFile, RunConfig, Status, TrainConfig
+from sumcirc.tracking.shapes.span_shapes import SpansFile
 from sumcirc.tracking.shapes.summary_shapes import (
     DOCUMENT_COLUMNS,
     RETENTION_COLUMNS,

@@ -27,7 +27,7 @@ from sumcirc.models.architectures import Shape
 from sumcirc.reporting.views.circuit_spans import span_tables, spans_said, spans_view
 from sumcirc.schema import CircuitOptions
 from sumcirc.storage.reading import RecordError, fitted
-from sumcirc.tracking.shapes.circuit_shapes import SpansFile
+from sumcirc.tracking.shapes.span_shapes import SpansFile
 from tests.circuits.spans.naive_spans import random_units
 from tests.support.small_models import VOCABULARY, small_model
 

@@ -188,7 +188,7 @@ class Accumulator:
     def _by_head(
         self, layer: int, values: ActivationCache, gradients: ActivationCache
     ) -> tuple[Tensor, Tensor]:
-        """Return q - (W beta + b) and the gradients g, [B, T, columns, head width] each."""
+        """Return q - (W beta + b) and its gradients g, [B, T, columns, head width] each."""
         outputs, found = (self._joined(cache, layer) for cache in (values, gradients))
         return outputs - self.weights.constant(layer), found
 

@@ -1,4 +1,4 @@
-"""Spans of pairs such that each token is in one: those of the built-in wire, and given ones."""
+"""Divides the tokens of pairs into spans, so that every token is in one of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHER = "other"  # span of the tokens that belong to no given span
 
 
 def covered(pairs: Sequence[ExamplePair], setting: str) -> list[ExamplePair]:
-    """Return pairs with the same spans, and with the span `other` for tokens in none, if any are.
+    """Return pairs that all have the same spans; tokens that were in none get the span `other`.
 
     Args:
         pairs: the pairs.

@@ -1,4 +1,4 @@
-"""Where a summary states a fact: the token that would begin a wrong one in its place.
+"""Wrong facts: the token that would begin a wrong fact where a summary states the right one.
 
 What a wrong fact is depends on the documents:
 
@@ -94,7 +94,7 @@ def fact_answers(encoder: Encoder, article: WireArticle, role: str) -> tuple[lis
 
 
 def unsupported_tokens(pair: ExamplePair) -> np.ndarray:
-    """Return the first token of each word of the summary that `swap` would exchange, exchanged.
+    """Return the first token of the replacement of each word of the summary that `swap` exchanges.
 
     Args:
         pair: a pair of which words were exchanged.

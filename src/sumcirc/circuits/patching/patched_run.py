@@ -204,7 +204,7 @@ class PatchedRun:
         return (kept if from_corrupted else cut), from_corrupted
 
     def _without_terms(self, from_corrupted: bool) -> Tensor:
-        """Return the result of a run without any term, for all documents."""
+        """Return the residual streams of all documents where no difference is added."""
         if from_corrupted and self.corrupted is not None:
             return self.corrupted[HookPoint.FINAL_NORM, 0]
         return self.clean

@@ -153,7 +153,7 @@ def prune_units(kept: NDArray[np.bool_], units: SpanPairs, graph: Graph) -> NDAr
 def matched_units(
     draws: NDArray[np.float64], kept: NDArray[np.bool_], graph: Graph
 ) -> NDArray[np.bool_]:
-    """Return random units: for each pair of spans as many of each kind and layer as in `kept`.
+    """Return random units, for each pair of spans as many of each kind and layer as in `kept`.
 
     Args:
         draws: [pairs, sources, destinations] a random number for each unit.

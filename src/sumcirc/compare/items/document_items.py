@@ -73,7 +73,7 @@ def document_items(
 
 
 def _contrasted(example: TokenExample, wrong: np.ndarray) -> TokenExample:
-    """Return an example that is read where a wrong fact is known, as `good`."""
+    """Return an example in which wrong facts are `good` and right ones `bad`, and others unread."""
     known = wrong != NONE
     if not known.any():
         raise NoExample("no wrong fact is known")

@@ -53,7 +53,7 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class Extent:
-    """How large units are, as shares of all that changed.
+    """Size of each unit, as a share of the whole change.
 
     Attributes:
         sized: [units] what sizes of sets are shares of.
@@ -68,7 +68,7 @@ class Extent:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Rankings with what their sets keep and leave.
+    """Rankings of units, with the metric of their best units alone and without them.
 
     Attributes:
         sizes: [sizes] sizes of the sets, shares of all units or weights.

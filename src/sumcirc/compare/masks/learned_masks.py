@@ -84,7 +84,7 @@ class LearnedMasks:
 
 
 def check_items(count: int) -> None:
-    """Refuse too few items.
+    """Check that there are enough items to train on one half and judge on the other.
 
     Args:
         count: number of items.
@@ -155,7 +155,7 @@ def learn_masks(
 
 
 def extent_of(change: UnitChange, options: MaskOptions) -> Extent:
-    """Return how large the units of a change are.
+    """Return the sizes of a change's units.
 
     Args:
         change: the change.

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import expit
 
 Values = NDArray[np.float64]
@@ -41,12 +41,11 @@ def relaxed_set(scores: Values, weights: Values, budget: float, temperature: flo
     if weights[fit].sum() <= budget + _SLACK:
         return fit.astype(np.float64)
     some, by = scores[fit], weights[fit]
-    tau = brentq(
+    tau = root_scalar(
         lambda tau: expit((some - tau) / temperature) @ by - budget,
-        some.min() - 50 * temperature,
-        some.max() + 50 * temperature,
+        bracket=(some.min() - 50 * temperature, some.max() + 50 * temperature),
         xtol=1e-12 * temperature,
-    )
+    ).root
     mask = np.zeros(len(scores))
     mask[fit] = expit((some - tau) / temperature)
     return mask
@@ -55,7 +54,7 @@ def relaxed_set(scores: Values, weights: Values, budget: float, temperature: flo
 def score_gradient(
     mask: Values, gradient: Values, weights: Values, budget: float, temperature: float
 ) -> Values:
-    """Return the gradient with respect to scores from one with respect to their relaxed set.
+    """Return the gradient with respect to scores, given that with respect to their relaxed set.
 
     Args:
         mask: [units] the relaxed set.

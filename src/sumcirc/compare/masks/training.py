@@ -40,7 +40,7 @@ Slope = Callable[[Values, Sequence[int]], tuple[float, Values]]
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What masks are trained on.
+    """The metric and the documents on which masks are trained.
 
     Attributes:
         slope: runs the model.

@@ -158,7 +158,7 @@ def effects_of(
 
 
 def one_by_one(subsets: Subsets) -> tuple[Values, Values]:
-    """Return what each unit does alone and what is lost without it, [units, documents] each.
+    """Return the gain with each unit alone and the loss without it, [units, documents] each.
 
     Args:
         subsets: runs the subsets.

@@ -13,7 +13,8 @@ from sumcirc.reporting.views import circuit_card, circuit_change, circuit_curves
 from sumcirc.reporting.views.circuit_graphs import edge_table, graph_of_file
 from sumcirc.reporting.views.training_curves import CIRCUIT, over_steps
 from sumcirc.tracking.run_records import RunRecords
-from sumcirc.tracking.shapes.circuit_shapes import CircuitChangeFile, EvolutionFile, SpansFile
+from sumcirc.tracking.shapes.circuit_shapes import CircuitChangeFile, EvolutionFile
+from sumcirc.tracking.shapes.span_shapes import SpansFile
 
 INTRO = (
     "The edges between nodes of the model (heads, MLPs, the embedding, the logits) that carry the"

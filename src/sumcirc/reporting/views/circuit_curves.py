@@ -117,7 +117,7 @@ def faithfulness_table(record: Mapping[str, Any]) -> Table:
     together = record["absolute"].get("control")
     for i, point in enumerate(record["absolute"]["points"]):
         controls = [points[i]["faithfulness"]["mean"] for points in record["absolute"]["random"]]
-        random = mean_of(map(or_nan, controls), ".2f")
+        random = mean_of([or_nan(mean) for mean in controls], ".2f")
         if together:
             random = _bracketed(together[i])
         rows.append(

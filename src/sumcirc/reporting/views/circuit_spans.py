@@ -143,7 +143,7 @@ def _largest(record: Mapping[str, Any]) -> Table:
 
 
 def where(unit: Mapping[str, Any]) -> str:
-    """Return where a unit acts, such as `prompt`, or `fact, read from summary` for a key or value.
+    """Return the span of a unit, such as `prompt`; for a key or value `fact, read from summary`.
 
     Args:
         unit: one of `largest` in spans.json.
