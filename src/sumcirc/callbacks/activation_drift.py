@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 from sumcirc.callbacks.measuring import Watcher
@@ -22,15 +24,11 @@ class ActivationDrift(Watcher):
 
     concerns = ("drift",)
 
-    def log_record(
-        self, record: ProbeRecord, trainer: pl.Trainer, module: pl.LightningModule
-    ) -> None:
+    def log_record(self, record: ProbeRecord, trainer: pl.Trainer, module: Any) -> None:
         """Log all measures by layer, and a picture of their curves so far.
 
         Args:
-            record: measures of the model at the current step.
-            trainer: gives the current step, and the loggers that are used.
-            module: the module that is trained.
+            record, trainer, module: as in `Watcher.log_record`.
         """
         self.log_metrics(trainer, module, by_layer(record, *LOGGED.by_layer))
         self.log_picture(trainer, "drift", lambda: drift(self.probing.records_until(record.step)))

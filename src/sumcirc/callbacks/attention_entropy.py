@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 from sumcirc.callbacks.measuring import Watcher
@@ -22,15 +24,11 @@ class AttentionEntropy(Watcher):
 
     concerns = ("attention",)
 
-    def log_record(
-        self, record: ProbeRecord, trainer: pl.Trainer, module: pl.LightningModule
-    ) -> None:
+    def log_record(self, record: ProbeRecord, trainer: pl.Trainer, module: Any) -> None:
         """Log the measures' means, the fraction of heads below the base's entropy, and a heat map.
 
         Args:
-            record: measures of the model at the current step.
-            trainer: gives the current step, and the loggers that are used.
-            module: the module that is trained.
+            record, trainer, module: as in `Watcher.log_record`.
         """
         base = self.probing.base_record
         self.log_metrics(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 from sumcirc.callbacks.measuring import Watcher
@@ -22,15 +24,11 @@ class BaseDivergence(Watcher):
 
     concerns = ("divergence",)
 
-    def log_record(
-        self, record: ProbeRecord, trainer: pl.Trainer, module: pl.LightningModule
-    ) -> None:
+    def log_record(self, record: ProbeRecord, trainer: pl.Trainer, module: Any) -> None:
         """Log the mean divergences, overall and by layer, and a heat map of heads.
 
         Args:
-            record: measures of the model at the current step.
-            trainer: gives the current step, and the loggers that are used.
-            module: the module that is trained.
+            record, trainer, module: as in `Watcher.log_record`.
         """
         means = {**overall(record, *LOGGED.overall), **by_layer(record, *LOGGED.by_layer)}
         self.log_metrics(trainer, module, means)

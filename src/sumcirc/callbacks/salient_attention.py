@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 from sumcirc.callbacks.measuring import Watcher
@@ -23,15 +25,11 @@ class SalientAttention(Watcher):
 
     concerns = ("spans",)
 
-    def log_record(
-        self, record: ProbeRecord, trainer: pl.Trainer, module: pl.LightningModule
-    ) -> None:
+    def log_record(self, record: ProbeRecord, trainer: pl.Trainer, module: Any) -> None:
         """Log means, a table by head, and maps of heads.
 
         Args:
-            record: measures of the model at the current step.
-            trainer: gives the current step, and the loggers that are used.
-            module: the module that is trained.
+            record, trainer, module: as in `Watcher.log_record`.
         """
         names = [name for name in LOGGED.overall if name in record.values]
         means = {**overall(record, *names), **by_layer(record, *LOGGED.by_layer)}

@@ -11,6 +11,7 @@ from sumcirc.schema import CircuitConfig, CircuitOptions, Source
 if TYPE_CHECKING:
     from sumcirc.circuits.discovery import CircuitResult
     from sumcirc.circuits.inputs.example_pairs import ExamplePair
+    from sumcirc.data.documents import Document
     from sumcirc.data.encoding import Encoder
     from sumcirc.tracking.run_directory import RunDirectory
 
@@ -19,7 +20,10 @@ SETTING = "circuit.by_span=true"
 
 
 def divided(
-    config: CircuitConfig, encoder: Encoder, pairs: Sequence[ExamplePair]
+    config: CircuitConfig,
+    encoder: Encoder,
+    pairs: Sequence[ExamplePair],
+    documents: Sequence[Document] = (),
 ) -> list[ExamplePair]:
     """Return pairs whose spans divide all tokens, if circuits by span are wanted.
 
@@ -29,17 +33,16 @@ def divided(
         config: configuration of the job.
         encoder: turns texts into tokens.
         pairs: the pairs.
+        documents: the documents from which they were made; none if they were given.
 
     Raises:
         UserError: a pair has no spans.
     """
     from sumcirc.circuits.inputs.division import covered, with_wire_spans
-    from sumcirc.data.documents import read_corpus
 
     if not config.circuit.by_span:
         return list(pairs)
-    if config.pairs is None and config.data.source is Source.wire:
-        documents = read_corpus(config.data, "test").documents
+    if documents and config.data.source is Source.wire:
         pairs = with_wire_spans(encoder, pairs, documents, config.data.seed)
     return covered(pairs, SETTING)
 

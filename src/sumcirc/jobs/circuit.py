@@ -95,7 +95,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.jobs._circuit_card import FILE, other_pairs, print_card, summarized, write_card
     from sumcirc.jobs._circuit_pair import compare_with
     from sumcirc.jobs._circuit_print import print_circuit
-    from sumcirc.jobs._circuit_spans import divided, print_spans
+    from sumcirc.jobs._circuit_spans import print_spans
     from sumcirc.models.architectures import context_length
     from sumcirc.models.gguf_files import dequantization
     from sumcirc.models.loading import load_tokenizer
@@ -114,7 +114,6 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     with clock.phase("pairs"):
         pairs, dropped = _pairs(config, encoder, notices)
-        pairs = divided(config, encoder, pairs)
     options = _settled(config, pairs)
     config = replace(config, circuit=options)
     with (
@@ -176,11 +175,12 @@ def _pairs(
     from sumcirc.circuits.inputs.corruption import corpus_pairs, exchanged_notice
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import read_corpus
+    from sumcirc.jobs._circuit_spans import divided
 
     if config.pairs is not None:
         pairs = read_pairs(config.pairs, encoder)
         notices.tell(exchanged_notice("pairs", pairs))
-        return pairs, {}
+        return divided(config, encoder, pairs), {}
     options, corpus = config.circuit, read_corpus(config.data, "test")
     made = corpus_pairs(
         encoder,
@@ -192,7 +192,7 @@ def _pairs(
         config.data.seed,
     )
     notices.tell(*corpus.notices, *made.notices)
-    return made.pairs, made.dropped
+    return divided(config, encoder, made.pairs, corpus.documents), made.dropped
 
 
 def _settled(config: CircuitConfig, pairs: Sequence[ExamplePair]) -> CircuitOptions:

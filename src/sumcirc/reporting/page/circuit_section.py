@@ -86,7 +86,7 @@ def span_blocks(record: SpansFile) -> list[Block]:
     folded = [TableBlock(table, folded=True) for table in (first, second)]
     return [
         Bullets("The circuit by span", circuit_spans.spans_said(record)),
-        *panel_charts(partial(circuit_spans.spans_view, record), circuit_spans.PANELS),
+        *panel_charts(partial(circuit_spans.spans_view, record)),
         *folded,
         *(TableBlock(table) for table in others),
     ]
