@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.planted import planting
 from benchmarks.planted.__main__ import record
+from benchmarks.planted.bases import HEADS, LAYERS, WIDTH, Base
 from benchmarks.planted.changes import (
     LEAST,
     Change,
@@ -30,7 +30,8 @@ from benchmarks.planted.changes import (
     weights_of,
 )
 from benchmarks.planted.measures import MEASURES, measured
-from benchmarks.planted.planting import EXAMPLES, HEADS, LAYERS, WIDTH, Base, Planted, Truth, truth
+from benchmarks.planted.models import EXAMPLES, KINDS, Decoy, Planted
+from benchmarks.planted.planting import planted
 from benchmarks.planted.tables import auc, picture, rank, tables
 from benchmarks.planted.task import (
     COPIED,
@@ -48,6 +49,8 @@ from benchmarks.planted.task import (
     sequences,
     table,
 )
+from benchmarks.planted.training import loss_of, train
+from benchmarks.planted.truth import Truth, truth
 from sumcirc.compare.path.unit_change import unit_change
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import MODULES, Grain
@@ -140,9 +143,9 @@ def test_training_changes_the_entries_of_the_place_alone(grain: Grain, base: Bas
 
     def loss() -> Tensor:
         batches = [batch(8, changed_answers(base), random, (TRIGGER, None))]
-        return planting._loss(changed(weights, [change.deltas()]), batches)
+        return loss_of(changed(weights, [change.deltas()]), batches, HEADS)
 
-    planting._train(change.numbers, loss, 3, 1e-2)
+    train(change.numbers, loss, 3, 1e-2)
     deltas = change.deltas()
     for name, one in weights.items():
         assert torch.equal(one, before[name])
@@ -169,11 +172,11 @@ def test_labels_and_places_are_those_of_path_attribution() -> None:
 
 
 def planted_by_hand(
-    base: Base, where: list[Place], deltas: list[Deltas], decoys: Sequence[planting.Decoy] = ()
+    base: Base, where: list[Place], deltas: list[Deltas], decoys: Sequence[Decoy] = ()
 ) -> Planted:
     answers = changed_answers(base)
     examples = Examples.drawn(EXAMPLES, answers, np.random.default_rng(0))
-    kind = {one.grain: name for name, one in planting.KINDS.items() if one.count == 1}
+    kind = {one.grain: name for name, one in KINDS.items() if one.count == 1}
     return Planted(base, 0, kind[where[0].grain], answers, where, deltas, list(decoys), examples)
 
 
@@ -233,7 +236,7 @@ def test_truth_is_what_removing_the_changes_does(base: Base) -> None:
     where = [Place(Grain.head, 1, 0), Place(Grain.head, 3, 2)]
     deltas = [Change(one, base.model, start, 4.0).deltas() for one in where]
     decoy = Change(Place(Grain.head, 2, 1), base.model, start, 4.0).deltas()
-    decoys = [planting.Decoy(Place(Grain.head, 2, 1), True, decoy)]
+    decoys = [Decoy(Place(Grain.head, 2, 1), True, decoy)]
     made = planted_by_hand(base, where, deltas, decoys)
     weights, items = weights_of(base.model), made.examples.items.items
 
@@ -318,7 +321,7 @@ def edited(base: Base) -> Planted:
     start = torch.Generator().manual_seed(0)
     other = Place(Grain.module, 1, MODULES.index("mlp_out"))
     quiet = inert(other, base.model, tokens, norm_of(delta).item(), start)
-    decoys = [planting.Decoy(other, False, quiet)]
+    decoys = [Decoy(other, False, quiet)]
     return Planted(base, 0, "module", answers, [place], [delta], decoys, examples)
 
 
@@ -358,8 +361,8 @@ def test_a_decoy_has_the_norm_and_not_the_gain(edited: Planted, tmp_path: Path) 
 def test_training_plants_what_it_is_told_to() -> None:
     """Places differ, decoys have the plant's norm, and the same number draws the same again."""
     base = Base.untrained(2)
-    made = planting.planted(base, "two heads", [0, 1], steps=2, decoy_steps=2)
-    again = planting.planted(base, "two heads", [0, 1], steps=2, decoy_steps=2)
+    made = planted(base, "two heads", [0, 1], steps=2, decoy_steps=2)
+    again = planted(base, "two heads", [0, 1], steps=2, decoy_steps=2)
     for one, other in zip(made, again, strict=True):
         first, second = one.plant
         assert first.layer < second.layer

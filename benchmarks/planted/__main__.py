@@ -3,7 +3,7 @@
     python -m benchmarks.planted --results FOLDER --models 20
 
 Models are added to FOLDER/models.jsonl, one line each as soon as it is measured, until every kind
-has that many which are accepted (see `planting`). If interrupted, the same command continues. Then
+has that many which are accepted (see `truth`). If interrupted, the same command continues. Then
 FOLDER/tables.md and FOLDER/auc.png are written; with --models 0 these are all that is made.
 """
 
@@ -17,9 +17,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.planted.bases import Base, trained_base
 from benchmarks.planted.measures import measured
-from benchmarks.planted.planting import KINDS, Base, Planted, planted, trained_base, truth
+from benchmarks.planted.models import KINDS, Planted
+from benchmarks.planted.planting import planted
 from benchmarks.planted.tables import picture, read, tables
+from benchmarks.planted.truth import truth
 from sumcirc.storage.writing import write_text
 
 BASES = 5

@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.planted.bases import HEADS, LAYERS
 from benchmarks.planted.changes import places, weights_of
-from benchmarks.planted.planting import EXAMPLES, HEADS, KINDS, LAYERS, Planted
+from benchmarks.planted.models import EXAMPLES, KINDS, Planted
 from sumcirc.circuits.discovery import circuit_of, score_edges, to_store
 from sumcirc.circuits.edge_sums import by_node, node_names
 from sumcirc.circuits.score_files import DocumentScores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.planted.measures import MEASURES
-from benchmarks.planted.planting import KINDS, LOST, LOST_ALONE, MOVED
+from benchmarks.planted.models import KINDS
 from benchmarks.planted.tables import (
     ALL_UNITS,
     ALONE,
@@ -18,6 +18,7 @@ from benchmarks.planted.tables import (
     read,
     table,
 )
+from benchmarks.planted.truth import LOST, LOST_ALONE, MOVED
 from docs.record import RECORDS
 
 PAGE = (RECORDS.parent / "planted.md").read_text(encoding="utf-8")
