@@ -2,13 +2,14 @@
 
     python benchmarks/inside_changes.py RUN [RUN] --control RUN --results FOLDER
     python benchmarks/inside_changes.py RUN [RUN] --control RUN --effects COMPARE --results FOLDER
+    python benchmarks/inside_changes.py RUN --effects COMPARE --results FOLDER
 
 The runs are those of `sumcirc train` with the default watchers: one or two seeds of one
 configuration and a control, such as the same configuration with `data.permute_summaries`. All are
 measured on the same documents. COMPARE is a run of `sumcirc compare` on the first of them, with
 other documents; with it the changes of layers and heads are correlated with the effects of
 patching them. Comparisons end at the last step that all runs recorded, so a control that was cut
-short still serves.
+short still serves. Without a control the changes stand alone, and none counts.
 
 A change of a layer is *beyond the control* where the seeds' mean differs from the control's (paired
 over documents, false discovery rate of 5 % over layers), and it *counts* where it differs by more
@@ -107,14 +108,21 @@ class Measured:
         return self.steps[max(self.steps)]
 
 
-def changes(seeds: Sequence[Measured], control: Measured) -> Iterator[tuple[Any, ...]]:
-    """Yield a row of COLUMNS for each measure, step that all runs recorded, and layer."""
+def changes(seeds: Sequence[Measured], control: Measured | None) -> Iterator[tuple[Any, ...]]:
+    """Yield a row of COLUMNS for each measure, step that all runs recorded, and layer.
+
+    What compares with the control is NaN, and false, without one.
+    """
     for name, read in MEASURES.items():
-        for step in common_steps((*seeds, control)):
+        for step in common_steps([*seeds, control] if control else seeds):
             each = [read(run.steps[step], run.base) for run in seeds]
-            against = read(control.steps[step], control.base)
             mean = np.mean(each, axis=0)
-            clear = significantly_different(mean - against)
+            if control:
+                against = read(control.steps[step], control.base)
+                clear = significantly_different(mean - against)
+            else:
+                against = np.full_like(mean, np.nan)
+                clear = np.zeros(len(mean), dtype=bool)
             distances = np.abs(mean_over(each[0] - each[-1], axis=1))
             found = zip(
                 *bootstrap_means(mean, RESAMPLES),
@@ -284,26 +292,29 @@ def main() -> None:
     """Read the runs, and write the tables."""
     words = argparse.ArgumentParser(description="Compare what changes inside with a control.")
     words.add_argument("runs", type=Path, nargs="+", help="run directories of one or two seeds")
-    words.add_argument("--control", type=Path, required=True, help="run directory of the control")
+    words.add_argument("--control", type=Path, help="run directory of the control")
     words.add_argument("--effects", type=Path, help="run directory of `sumcirc compare`")
     words.add_argument("--results", type=Path, required=True, help="folder of the tables")
     asked = words.parse_args()
     if len(asked.runs) > 2:
         raise UserError(f"{len(asked.runs)} runs: give one or two seeds of one configuration")
-    seeds, control = [Measured(run) for run in asked.runs], Measured(asked.control)
-    if len({tuple(run.base.documents) for run in (*seeds, control)}) > 1:
+    seeds = [Measured(run) for run in asked.runs]
+    control = Measured(asked.control) if asked.control else None
+    runs = [*seeds, control] if control else seeds
+    if len({tuple(run.base.documents) for run in runs}) > 1:
         raise UserError("the runs are measured on different documents; give runs of the same data")
     rows = list(changes(seeds, control))
-    step = common_steps((*seeds, control))[-1]
+    step = common_steps(runs)[-1]
     claims: dict[str, Any] = {
         "documents": len(seeds[0].base.documents),
-        "steps": [run.last.step for run in (*seeds, control)],
+        "steps": [run.last.step for run in runs],
         "step": step,  # of what follows, the last that all runs recorded
         "leading_layers": leading_layers(seeds, step),
         "heads": [heads(run, step) for run in seeds],
-        "heads_of_control": heads(control, step),
-        "neurons": neurons(seeds, control, step),
     }
+    if control:
+        claims["heads_of_control"] = heads(control, step)
+        claims["neurons"] = neurons(seeds, control, step)
     if (end := common_steps(seeds)[-1]) > step:  # the control was cut short
         claims["without_control"] = {
             "step": end,

@@ -114,6 +114,22 @@ def test_with_one_seed_changes_exceed_the_control_and_none_counts(
     assert "seeds_correlation" not in claims["neurons"][0]
 
 
+def test_without_a_control_changes_stand_alone_and_none_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_run(tmp_path / "a", [0.1, 0.5, 0.6, 0.2], 1)
+    run(monkeypatch, first, "--results", tmp_path / "out")
+    with (tmp_path / "out/changes.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["measure"] == "attention_kl"]
+    assert float(rows[2]["change"]) == pytest.approx(0.6, abs=0.02)
+    assert float(rows[2]["low"]) < float(rows[2]["change"]) < float(rows[2]["high"])
+    assert {row["counts"] for row in rows} | {row["clear"] for row in rows} == {"False"}
+    assert {row["control"] for row in rows} | {row["beyond_control"] for row in rows} <= {"", "nan"}
+    claims = json.loads((tmp_path / "out/claims.json").read_text())
+    assert claims["heads"][0]["fell"]["mean"] == pytest.approx(2 / 3)
+    assert not {"heads_of_control", "neurons"} & set(claims)
+
+
 def test_a_control_that_was_cut_short_is_compared_at_its_last_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
