@@ -113,11 +113,23 @@ def test_what_is_not_shown_is_not_called_different(comparison: ArmComparison) ->
 def test_columns_of_tables(comparison: ArmComparison) -> None:
     for table in tables(comparison):
         assert all(len(row) == len(table.headings) for row in table.rows)
-    scores, cost, _ = tables(comparison)
+    scores, cost, differences = tables(comparison)
+    # page and full; layers 0 and 1 have fewer than three seeds
+    assert differences.title.endswith("Holm over 2 arms")
+    p, verdict = (differences.headings.index(name) for name in ("p", "in words"))
+    untested = [row[p] for row in differences.rows if "not tested" in row[verdict]]
+    assert untested == ["-", "-"]
+    assert all(row[p] != "-" for row in differences.rows if "not tested" not in row[verdict])
     assert "facts" in scores.headings
     assert scores.rows[-1][0] == "(base)"
     assert "learning rate" not in cost.headings
     assert cost.rows[0][:4] == ["full fine-tuning [1]", "1,746,944", "100", "50.0 s"]
+
+
+def test_no_correction_is_named_where_nothing_is_tested(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.9}, seeds=(1, 2))
+    *_, differences = tables(compare(*read_runs([tmp_path / "s"]), ComparisonOptions()))
+    assert differences.title.endswith("too few seeds to test")
 
 
 def test_the_terminal_shows_brackets_and_all_parts(

@@ -225,7 +225,8 @@ def difference_table(
             found.arm.title,
             found.control.title,
             _signed(found.estimate, metric),
-            _p_value(found.estimate.p_value),
+            # of documents alone with few seeds, which is no test of the arms
+            _p_value(None if found.corrected is None else found.estimate.p_value),
             _p_value(found.corrected),
             _could_show(found.detectable, metric),
             "same seeds" if found.paired else "other seeds",
@@ -235,9 +236,9 @@ def difference_table(
     ]
     heading = f"{LABELS[metric]} difference{' x 100' if scale_of(metric) != 1 else ''}"
     family = sum(found.corrected is not None for found in differences)
+    tested = f"Holm over {family} arm{'s' * (family != 1)}" if family else "too few seeds to test"
     return Table(
-        f"against {control_title(against)}: the same documents, Holm over {family}"
-        f" arm{'s' * (family != 1)}",
+        f"against {control_title(against)}: the same documents, {tested}",
         ["arm", "control", heading, "p", "p (Holm)", "could show", "paired by", "in words"],
         rows,
         frozenset({"control", "paired by", "in words"}),
