@@ -82,7 +82,7 @@ class Case:
         self.inputs = [ids.to(device) for ids in (self.clean, self.corrupted)]
         graph = Graph(self.parts.shape)
         draws = np.random.default_rng(0).random(graph.exists.shape)
-        self.circuit = top_n(draws, graph, int(SHARE * graph.edges))
+        self.circuit = top_n(draws, graph, graph.edges_in(SHARE))
 
     @cached_property
     def run(self) -> PatchedRun:

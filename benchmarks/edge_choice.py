@@ -215,8 +215,7 @@ def compare(
             continue
         order = rank(scored(model, chosen, metric, folder))
         circuits = {
-            size: prune(top_n(order, graph, int(size * graph.edges), False), graph)
-            for size in SIZES
+            size: prune(top_n(order, graph, graph.edges_in(size), False), graph) for size in SIZES
         }
         judge.run({f"{name} {size:g}": kept for size, kept in circuits.items()})
         for size, kept in circuits.items():

@@ -226,7 +226,7 @@ def agreement(subject: Subject, plan: Plan) -> dict[str, Any]:
         scores = case.attribution()
         graph = scores.graph
         means.append(scores.mean.double().numpy())
-        tops.append(top_n(means[-1], graph, int(circuits.SHARE * graph.edges)))
+        tops.append(top_n(means[-1], graph, graph.edges_in(circuits.SHARE)))
     found = float(spearmanr(*(mean[graph.exists] for mean in means)).statistic)
     if not np.isfinite(found):
         raise ValueError("the scores of all edges are equal, or not finite")

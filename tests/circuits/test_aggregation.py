@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from sumcirc.circuits.aggregation import aggregated, per_document
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
-from sumcirc.circuits.discovery import judge, score_edges, selection_of
+from sumcirc.circuits.discovery import circuit_of, judge, score_edges, selection_of
 from sumcirc.circuits.eap_ig_format import read_circuit
 from sumcirc.circuits.edge_selection import prune
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
@@ -79,7 +80,7 @@ def test_edges_are_ranked_by_what_pairs_add_up_to(family: str, tmp_path: Path) -
             (value,) = task.evaluator.run([prune(kept, graph)])
             assert point.metric == pytest.approx(value.metric.tolist())
         kept = np.zeros(graph.exists.shape, dtype=bool)
-        kept[tuple(zip(*ranked[: round(0.3 * graph.edges)], strict=True))] = True
+        kept[tuple(zip(*ranked[: int(0.3 * graph.edges)], strict=True))] = True
         assert np.array_equal(found.circuit, prune(kept, graph))
         circuits[aggregation] = found
         found.save(tmp_path / "circuit.json")
@@ -92,6 +93,17 @@ def test_edges_are_ranked_by_what_pairs_add_up_to(family: str, tmp_path: Path) -
     assert [one.edges for one in mean.signed.points] == [one.edges for one in size.signed.points]
     assert mean.signed.cpr == size.signed.cpr
     assert mean.absolute.cmd != size.absolute.cmd
+
+
+def test_a_circuit_is_as_large_as_its_curve_says_at_that_size() -> None:
+    model, chosen = family_model("gpt2"), options(Aggregation.mean)
+    task = make_task(model, pairs(), chosen, keep_all=True)
+    scores = score_edges(model, task, chosen)
+    sizes = [1e-4, *(n / 40 for n in range(1, 41))]
+    found = judge(task, scores, replace(chosen, sizes=sizes))
+    for size, point in zip(sizes, found.absolute.points, strict=True):
+        kept = circuit_of(found.aggregated, scores.graph, replace(chosen, size=size))
+        assert kept.sum() == point.edges, size
 
 
 def test_circuits_of_resamples_are_those_of_their_own_sums() -> None:
@@ -107,7 +119,7 @@ def test_circuits_of_resamples_are_those_of_their_own_sums() -> None:
             selection_of(chosen)(
                 np.abs(np.repeat(documents, times, axis=0)).astype(float).mean(0),
                 graph,
-                round(chosen.size * graph.edges),
+                int(chosen.size * graph.edges),
             ),
             graph,
         )

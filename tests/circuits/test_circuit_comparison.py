@@ -89,7 +89,7 @@ def test_noise_of_documents_is_no_change_and_another_circuit_is() -> None:
         reference = evolution(
             [(3, scores[0].scores), (4, scores[1].scores)],
             GRAPH,
-            round(0.2 * GRAPH.edges),
+            int(0.2 * GRAPH.edges),
             resamples=50,
         )
         assert found.edges.jaccard == reference.edges.to_first.jaccard[1]

@@ -263,7 +263,7 @@ def test_a_circuit_is_found_and_judged(
     tenth, control = found.absolute.points[1], found.absolute.random[0][1]
     assert tenth.faithfulness.low > control.faithfulness.high
     assert tenth.edges == control.edges
-    assert found.circuit.sum() <= round(0.05 * scores.graph.edges)
+    assert found.circuit.sum() <= int(0.05 * scores.graph.edges)
     assert found.stability is not None
     assert found.stability.jaccard.mean > 5 * found.stability.chance
     assert sum(steps) == circuit_runs(task, chosen)

@@ -29,6 +29,27 @@ def test_gpt2_small() -> None:
     assert graph.edges == count(12, 12, False)
 
 
+@pytest.mark.parametrize(
+    ("shape", "share", "edges"),
+    [
+        (GPT2_SMALL, 0.05, 1624),  # 1,624.55: rounded down, as in EAP-IG
+        (Shape(30, 9, 3, 64, 576, 1536, 49152, False), 0.05, 3532),  # SmolLM2-135M: 3,532.55
+        (GPT2_SMALL, 1.0, 32_491),
+        (GPT2_SMALL, 1e-9, 1),
+        (GPT2_SMALL, 0.0, 0),
+    ],
+)
+def test_a_share_of_the_edges_is_rounded_down_but_not_to_none(
+    shape: Shape, share: float, edges: int
+) -> None:
+    assert Graph(shape).edges_in(share) == edges
+
+
+def test_a_count_given_as_a_share_is_that_count() -> None:
+    graph = Graph(GPT2_SMALL)
+    assert [graph.edges_in(n / graph.edges) for n in range(5000)] == list(range(5000))
+
+
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (4, 4), (3, 5)])
 def test_closed_form(layers: int, heads: int, parallel: bool) -> None:

@@ -346,7 +346,7 @@ def test_edges_are_selected_and_ablated_as_asked(
         assert curve["points"][-1]["faithfulness"]["mean"] == pytest.approx(1, abs=1e-3)
     stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
     mean, graph = stored.scores.astype(np.float64).mean(0), stored.graph
-    edges = max(1, round(0.05 * graph.edges))
+    edges = int(0.05 * graph.edges)
     chosen = {
         "top": lambda: top_n(mean, graph, edges),
         "greedy": lambda: greedy(mean, graph, edges),
@@ -371,7 +371,7 @@ def test_edges_are_ranked_by_the_mean_of_their_sizes_as_asked(
         stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
         scores, graph = stored.scores.astype(np.float64), stored.graph
         score = (np.abs(scores) if absolute else scores).sum(0) / len(scores)
-        chosen = prune(top_n(score, graph, round(0.2 * graph.edges)), graph)
+        chosen = prune(top_n(score, graph, int(0.2 * graph.edges)), graph)
         files.append(run / "circuits" / "circuit.json")
         written = read_circuit(files[-1])
         assert np.array_equal(written.kept, chosen)

@@ -153,7 +153,7 @@ def edges_of(scores: NDArray[np.floating], graph: Graph, options: CircuitOptions
     """
     if options.threshold is not None:
         return int(threshold(scores, graph, options.threshold).sum())
-    return max(1, round(options.size * graph.edges))
+    return graph.edges_in(options.size)
 
 
 def selection_of(options: CircuitOptions) -> Selection:

@@ -9,6 +9,7 @@ other tools. The order of sources and destinations is that of EAP-IG (hannamw/EA
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,6 +81,17 @@ class Graph:
     def edges(self) -> int:
         """Number of edges of the graph."""
         return int(self.exists.sum())
+
+    def edges_in(self, share: float) -> int:
+        """Return the number of edges that a share of all edges stands for.
+
+        It is rounded down, as in EAP-IG, and is at least 1 for a positive share.
+
+        Args:
+            share: fraction of all edges, from 0 to 1.
+        """
+        # 0.29 * 100 is 28.999999999999996 in floating point, and is meant to be 29
+        return max(int(share > 0), math.floor(round(share * self.edges, 6)))
 
     def attention_sources(self, layer: int) -> slice:
         """Return the range of rows that belong to a layer's heads.

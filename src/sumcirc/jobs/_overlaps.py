@@ -60,7 +60,7 @@ def overlaps_of(runs: Sequence[ReportRun]) -> Overlaps:
             of_shared = stored.scores[[place[name] for name in shared]]
             yield number, per_document(of_shared, options[0].aggregation)
 
-    size = max(1, round(options[0].size * graph.edges))
+    size = graph.edges_in(options[0].size)
     found = evolution(
         scores(), graph, size, selection_of(options[0]), resamples=options[0].resamples
     )

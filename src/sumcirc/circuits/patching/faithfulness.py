@@ -90,8 +90,8 @@ def curve(
 ) -> FaithfulnessCurve:
     """Measure faithfulness at several circuit sizes, with random circuits as a control.
 
-    For a fraction k, int(k * edges) edges are selected, from which `prune` removes loose ends. The
-    corresponding random circuits have as many edges of each kind and layer.
+    For each fraction `Graph.edges_in` edges are selected, from which `prune` removes loose ends.
+    The corresponding random circuits have as many edges of each kind and layer.
 
     Args:
         evaluator: runs circuits on the documents.
@@ -187,7 +187,7 @@ class _Plan:
         graph, sizes = evaluator.graph, np.array(fractions, dtype=float)
         if not len(sizes) or sizes[0] < 0 or sizes[-1] > 1 or (np.diff(sizes) <= 0).any():
             raise UserError(f"fractions={list(fractions)}: must ascend within 0 and 1")
-        ranked = [prune(choose(scores, graph, int(k * graph.edges)), graph) for k in sizes]
+        ranked = [prune(choose(scores, graph, graph.edges_in(k)), graph) for k in sizes]
         circuits, shares = list(ranked), [ALL] * len(ranked)
         for number, drawn in enumerate(_matched(evaluator, ranked, random_seeds)):
             circuits += drawn

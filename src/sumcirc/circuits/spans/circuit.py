@@ -244,7 +244,7 @@ def judge_units(
     select = greedy if options.select is EdgeSelection.greedy else top_n
     plain = [found.circuit]
     for size in options.sizes:
-        plain.append(prune(select(found.aggregated, graph, int(size * graph.edges)), graph))
+        plain.append(prune(select(found.aggregated, graph, graph.edges_in(size)), graph))
     exists = units.exists(graph)
     allowed = [int((kept & exists).sum()) for kept in plain]
     ours = [top_units(values, units, graph, count) for count in allowed]
