@@ -13,6 +13,8 @@ import torch
 from sumcirc.circuits.discovery import circuit_of
 from sumcirc.circuits.edge_sums import by_module as unsigned_by_module
 from sumcirc.circuits.graph import Graph
+from sumcirc.errors import UserError
+from sumcirc.measures.measure_documents import ProbeSet
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import MODULES, Aggregation
 from sumcirc.selection.circuit import along_mean, by_module, circuit, circuit_delta
@@ -140,6 +142,43 @@ def test_drift_is_where_the_streams_part(pair: tuple[SelectionContext, Any]) -> 
     assert found.values[:, 0] == pytest.approx(cka[:-1] - cka[1:], abs=1e-4)
     assert found.values[0].mean() == pytest.approx(0, abs=1e-5)
     assert found.values[1].mean() > 0.01
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize("embedding", ["kept", "changed"])
+def test_drift_when_all_rows_have_one_embedding(
+    odd: int,
+    embedding: str,
+    llama_folder: Path,
+    news_files: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    """Rows are the prompt's last token, and of `odd` documents another one."""
+    context = evidence(selecting(llama_folder, news_files, tmp_path, "drift", documents=8))
+    some = context.probes.documents
+    rows = [replace(one, rows=one.rows[int(i < odd) :][:1]) for i, one in enumerate(some)]
+    context.__dict__["probes"] = ProbeSet(rows, 8)
+    tuned: Any = evidence(context.config).model
+    with torch.no_grad():
+        if embedding == "changed":
+            tuned.get_input_embeddings().weight.mul_(1.1)
+        generator = torch.Generator().manual_seed(0)
+        for one in tuned.model.layers[0].parameters():
+            one.add_(torch.randn(one.shape, generator=generator), alpha=0.3)
+    tuned.save_pretrained(tmp_path / "tuned")
+    context.config.selector.after = str(tmp_path / "tuned")
+    if odd and embedding == "changed":  # without that document 0/0, with it not
+        with pytest.raises(UserError, match=r"^selector=drift: undefined for some layers"):
+            drift(context)
+        return
+    found = drift(context).values[:, 0]
+    pair = [streams(context, model) for model in (tuned, context.model)]
+    cka = np.array(
+        [jackknifed(one, other) for one, other in zip(pair[0][1:], pair[1][1:], strict=True)]
+    )
+    assert found[0] == pytest.approx(1 - cka[0], abs=1e-4)
+    assert found[1] == pytest.approx(cka[0] - cka[1], abs=1e-4)
+    assert found[0].mean() > 0.01
 
 
 # ---- circuits

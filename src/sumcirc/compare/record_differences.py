@@ -18,9 +18,15 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.statistics import bootstrap_means, mean_over, rank_interval, significantly_different
-from sumcirc.tracking.measure_records import ATTENTION_KL, ENTROPY, MEASURES, STREAM, ProbeRecord
+from sumcirc.tracking.measure_records import (
+    ATTENTION_KL,
+    ENTROPY,
+    MEASURES,
+    RELATIVE_CHANGE,
+    STREAM,
+    ProbeRecord,
+)
 
-DRIFT = "residual/relative_change"
 ENTROPY_DIFFERENCE = "attention/entropy_difference"
 DIVERGENCES = (ATTENTION_KL, "attention/kl_base_tuned", "attention/js")
 
@@ -167,7 +173,7 @@ def most_changed_layers(
     Raises:
         UserError: a record lacks a measure, or the records are of different documents or models.
     """
-    drift = _measured(record, DRIFT)
+    drift = _measured(record, RELATIVE_CHANGE)
     gained = drift[1:] - drift[:-1]
     ranks = rank_interval(gained)
     gains, drifts = _estimated(gained), _estimated(drift[1:])

@@ -19,7 +19,7 @@ from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.registry import selector
 from sumcirc.selection.scores import Scores, require_defined
 from sumcirc.statistics.resampling import resampled
-from sumcirc.tracking.measure_records import ATTENTION_KL, CKA, ENTROPY
+from sumcirc.tracking.measure_records import ATTENTION_KL, CKA, ENTROPY, RELATIVE_CHANGE
 
 
 @selector(SelectorName.attention_kl, modules=False, compares=True)
@@ -66,8 +66,17 @@ def drift(context: SelectionContext) -> Scores:
     models' residual streams, and the value of a document is its jackknife pseudo-value (see
     `measures.representation`). The difference is used because the CKA after a layer also reflects
     changes in earlier layers. S(l) is negative if the streams become more similar in layer l.
+
+    The CKA of the embeddings is 0/0 if all measured rows have the same token in a model without
+    position embeddings. No two rows differ there in either model, so nothing has diverged before
+    layer 0, and the CKA counts as 1. It also does for embeddings that training left as they were.
     """
-    cka = context.tuned_record("drift").values[CKA].astype(np.float64)
+    record = context.tuned_record("drift")
+    cka = record.values[CKA].astype(np.float64)
+    if np.isnan(cka[0]).any():
+        rows = _streams(context)[0][0]
+        if (rows == rows[0]).all() or (record.values[RELATIVE_CHANGE][0] == 0).all():
+            cka[0] = 1.0
     values = require_defined((cka[:-1] - cka[1:])[:, None], "drift")
     return Scores(
         values,

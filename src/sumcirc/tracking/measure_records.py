@@ -46,6 +46,7 @@ ENTROPY = "attention/entropy"
 ATTENTION_KL = "attention/kl_tuned_base"
 TO_SALIENT, TO_DISTRACTOR = "attention/to_salient", "attention/to_distractor"
 CKA = "residual/cka"
+RELATIVE_CHANGE = "residual/relative_change"
 LENS_LOG_PROBABILITY = "logit_lens/log_probability"
 LENS_KL = "logit_lens/kl_model_lens"
 LENS_AGREEMENT = "logit_lens/top1_agreement"
@@ -122,7 +123,7 @@ MEASURES = {
     CKA: Measure(STREAM, "", "linear CKA with the base (debiased)"),
     "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)"),
     "residual/centered_cosine": Measure(STREAM, "", "centred cosine with the base", low=-1, high=1),
-    "residual/relative_change": Measure(STREAM, "", "norm of the change / norm of the base", low=0),
+    RELATIVE_CHANGE: Measure(STREAM, "", "norm of the change / norm of the base", low=0),
     "residual/magnitude": Measure(STREAM, "", "mean absolute activation, ActMag", low=0),
     "mlp/activation_change": Measure(NEURONS, "", "mean change of the neuron's activation"),
     "mlp/activation_change_error": Measure(NEURONS, "", "its standard error over documents", low=0),
