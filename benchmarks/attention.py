@@ -81,7 +81,7 @@ class Probe:
         with inference(self.model):
             self._run(lambda layer, seen: self.base.append((seen.query, seen.key)))
 
-    def _run(self, see: Callable[..., Any]) -> None:
+    def _run(self, see: Callable[[int, AttentionInputs], None]) -> None:
         with self.parts.hooks(self.parts.at_every_layer(HookPoint.ATTENTION, see)):
             self.plain()
 
@@ -101,7 +101,11 @@ class Probe:
     def span(self) -> None:
         """The backbone, with the attention of the summary's rows to every key."""
         rows = self.rows["summary"]
-        self._run(lambda layer, seen: attention_measures(seen, rows, keys_read=True))
+
+        def see(layer: int, seen: AttentionInputs) -> None:
+            attention_measures(seen, rows, keys_read=True)
+
+        self._run(see)
 
     def lens(self) -> None:
         """The backbone, with the logit lens of every layer at the summary's rows."""
