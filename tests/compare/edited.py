@@ -63,10 +63,23 @@ def changed_everywhere(model: Any, by: float = 0.05) -> Any:
     return other
 
 
+def with_gradients(model: Any) -> Any:
+    """Let every second parameter ask for a gradient, and give every third one."""
+    for number, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(number % 2 == 0)
+        parameter.grad = torch.full_like(parameter, 0.5) if number % 3 == 0 else None
+    return model
+
+
 def state(model: Any) -> dict[str, Any]:
     """All that an edit may leave behind."""
     return {
         "weights": {name: value.clone() for name, value in model.state_dict().items()},
+        "gradients": {
+            name: parameter.grad.clone()
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        },
         "asking": {name: p.requires_grad for name, p in model.named_parameters()},
         "places": [parameter.data_ptr() for parameter in model.parameters()],
         "modes": [module.training for module in model.modules()],
@@ -76,9 +89,11 @@ def state(model: Any) -> dict[str, Any]:
 
 
 def same_state(first: dict[str, Any], second: dict[str, Any]) -> None:
-    for name, value in first.pop("weights").items():
-        assert torch.equal(value, second["weights"][name]), name
-    second.pop("weights")
+    for kind in ("weights", "gradients"):
+        values, others = first.pop(kind), second.pop(kind)
+        assert values.keys() == others.keys()
+        for name, value in values.items():
+            assert torch.equal(value, others[name]), name
     assert first == second
 
 

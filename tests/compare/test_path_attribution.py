@@ -24,6 +24,7 @@ from tests.compare.edited import (
     state,
     weights_in_memory,
     with_adapter,
+    with_gradients,
 )
 from tests.compare.naive_path import (
     in_layer,
@@ -227,9 +228,7 @@ def test_nothing_is_left_changed(kind: str) -> None:
     weights = weights_in_memory(base) if kind == "whole" else None
     tuned = tuned.float().train()
     next(tuned.modules()).eval()
-    for number, parameter in enumerate(tuned.parameters()):
-        parameter.requires_grad_(number % 2 == 0)
-        parameter.grad = torch.full_like(parameter, 0.5) if number % 3 == 0 else None
+    with_gradients(tuned)
     kept, drawn = state(tuned), torch.get_rng_state()
     own = logits(tuned)
     options = PathOptions(nodes=14, directions=2, models=8)
@@ -243,12 +242,6 @@ def test_nothing_is_left_changed(kind: str) -> None:
         failed = True
     assert failed
     assert torch.equal(drawn, torch.get_rng_state())
-    for number, parameter in enumerate(tuned.parameters()):
-        if number % 3 == 0:
-            assert parameter.grad is not None
-            assert bool((parameter.grad == 0.5).all())
-        else:
-            assert parameter.grad is None
     assert torch.equal(own, logits(tuned))
     assert not any(
         "forward" in vars(m) for m in tuned.modules() if "RMSNorm" not in type(m).__name__

@@ -94,10 +94,7 @@ def test_twins_are_of_the_wire_alone(
 def test_mistakes_are_one_line(
     commands: CommandServer, words: list[str], tmp_path: Path, word: str, message: str
 ) -> None:
-    done = commands.run("circuit", *words, *word.split(), cwd=tmp_path)
-    assert done.code == 2
-    assert message in done.output
-    assert len(done.said) == 1
+    assert message in commands.run("circuit", *words, *word.split(), cwd=tmp_path).refusal
 
 
 def test_wrong_facts_of_the_wire(commands: CommandServer, tmp_path: Path) -> None:
@@ -194,10 +191,7 @@ def test_mistakes_in_comparing_circuits_are_one_line(
         ("compare", ["no.json", "no.json"], "no.json"),
         ("compare", ["no.json", "not-there.json"], ".json"),
     ):
-        done = commands.run(verb, *given, cwd=tmp_path)
-        assert done.code == 2, done.output
-        assert message in done.output
-        assert len(done.said) == 1
+        assert message in commands.run(verb, *given, cwd=tmp_path).refusal
     assert not (tmp_path / "circuit-comparison").exists()
 
 
@@ -302,9 +296,7 @@ def test_settings_that_a_file_of_pairs_leaves_nothing_to_say(
     message: str,
 ) -> None:
     done = commands.run("circuit", *own(gpt2_folder, prompts), word, cwd=tmp_path)
-    assert done.code == 2
-    assert message in done.output
-    assert len(done.said) == 1
+    assert message in done.refusal
 
 
 def test_a_mistake_in_the_last_line_is_found_before_anything_starts(
@@ -313,9 +305,7 @@ def test_a_mistake_in_the_last_line_is_found_before_anything_starts(
     with prompts.open("a") as file:
         file.write(json.dumps({"id": "last", "clean": "a boat", "corrupted": "boats and boats"}))
     done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path)
-    assert done.code == 2
-    assert "line 11 (`last`): clean has" in done.output
-    assert len(done.said) == 1
+    assert "line 11 (`last`): clean has" in done.refusal
     assert not (tmp_path / "runs").exists()
 
 

@@ -39,6 +39,13 @@ class Finished:
         """The lines of the output but the first one, which says that a command starts."""
         return [line for line in self.output.strip().splitlines() if not line.endswith(STARTING)]
 
+    @property
+    def refusal(self) -> str:
+        """The one line in which the command refused its settings."""
+        assert self.code == 2, self.output
+        assert len(self.said) == 1, self.output
+        return self.said[0]
+
 
 class CommandServer:
     """Client side; use as a context manager."""

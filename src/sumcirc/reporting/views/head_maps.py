@@ -46,21 +46,14 @@ def divergence(record: ProbeRecord) -> View:
     Raises:
         NotDrawableError: the record lacks the measure.
     """
-    panel = Map(
-        mean_over(measured(record, ATTENTION_KL), axis=-1), MEASURES[ATTENTION_KL].label, "nats"
-    )
-    layer, head = panel.peak
-    mean, documents = f"mean of {documents_of(record)}", record_name(record)
-    return View(
+    label, mean = MEASURES[ATTENTION_KL].label, f"mean of {documents_of(record)}"
+    return _single_map(
+        record,
+        ATTENTION_KL,
         "How far attention is from the base's",
-        [[panel]],
-        f"{capitalized(panel.label)} in nats, {mean}: 0 where a head attends as before."
-        " All checkpoints share one colour scale.",
-        f"Map of layer by head; at {documents} the largest value is"
-        f" {panel.values[layer, head]:.3g} nats in layer {layer}, head {head}.",
-        heading=f"{documents}, {mean}",
-        columns=("layer", "head", "kl_tuned_base"),
-        rows=cells(panel.values),
+        f"{capitalized(label)} in nats, {mean}: 0 where a head attends as before.",
+        "kl_tuned_base",
+        "nats",
     )
 
 
@@ -109,18 +102,32 @@ def to_salient(record: ProbeRecord) -> View:
     Raises:
         NotDrawableError: the record lacks the measure.
     """
-    panel = Map(mean_over(measured(record, TO_SALIENT), -1), MEASURES[TO_SALIENT].label)
-    layer, head = panel.peak
-    mean, name = f"mean of {documents_of(record)}", record_name(record)
-    return View(
+    return _single_map(
+        record,
+        TO_SALIENT,
         "Attention to the facts",
+        "Share of its attention that a head pays to the tokens of the document's facts, mean of"
+        f" {documents_of(record)}.",
+        "share",
+    )
+
+
+def _single_map(
+    record: ProbeRecord, measure: str, title: str, legend: str, column: str, unit: str = ""
+) -> View:
+    """Return a map of a measure's means over documents, by layer and head."""
+    panel = Map(mean_over(measured(record, measure), -1), MEASURES[measure].label, unit)
+    layer, head = panel.peak
+    name = record_name(record)
+    largest = f"{panel.values[layer, head]:.3g} {unit}".rstrip()
+    return View(
+        title,
         [[panel]],
-        f"Share of its attention that a head pays to the tokens of the document's facts, {mean}."
-        " All checkpoints share one colour scale.",
-        f"Map of layer by head; at {name} the largest share is {panel.values[layer, head]:.3g} in"
-        f" layer {layer}, head {head}.",
-        heading=f"{name}, {mean}",
-        columns=("layer", "head", "share"),
+        f"{legend} All checkpoints share one colour scale.",
+        f"Map of layer by head; at {name} the largest value is {largest} in layer {layer}, head"
+        f" {head}.",
+        heading=f"{name}, mean of {documents_of(record)}",
+        columns=("layer", "head", column),
         rows=cells(panel.values),
     )
 
