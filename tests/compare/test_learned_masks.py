@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from scipy.stats import kstest
 
 from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.masks.judging import MASKS, RANDOM_NORM, RANDOM_WEIGHTS
 from sumcirc.compare.masks.learned_masks import LearnedMasks, extent_of, learn_masks
 from sumcirc.compare.masks.relaxed_top_k import relaxed_set, score_gradient
-from sumcirc.compare.masks.training import Training, learn_graft
+from sumcirc.compare.masks.training import Training, learn_graft, learn_nested
 from sumcirc.compare.path.path_attribution import NoGainError, PathRuns
 from sumcirc.compare.path.unit_change import unit_change
 from sumcirc.errors import UserError
@@ -211,6 +212,39 @@ def test_the_ranking_is_near_the_best_chain_of_all() -> None:
         mean = judged.area("kept")[i].mean() / gain
         assert mean == pytest.approx(areas[order], abs=1e-9)
         assert areas[order] > max(areas.values()) - 0.02
+
+
+def test_other_rankings_are_those_of_edits_on_the_items_trained_on() -> None:
+    base, after, weights = two("gpt2", low_rank=False)
+    change, units = changes(base, after, low_rank=False), selected("gpt2", low_rank=False)
+    items = predicted(after)
+    found = learn_masks(after, weights, items, quick(seeds=1, random=1))
+    some = ItemSet(items.items[::2])
+
+    def value(inside: set[str]) -> float:
+        mask = {label: float(label in inside) for label in units}
+        return float(metric(masked(base, change, units, mask), some).mean())
+
+    scores, everything = {one.name: one.scores for one in found.judged.rankings}, set(units)
+    labels = [unit.label for unit in found.units]
+    added = [value({label}) - value(set()) for label in labels]
+    removed = [value(everything) - value(everything - {label}) for label in labels]
+    np.testing.assert_allclose(scores["add"], added, rtol=1e-7, atol=1e-10)
+    np.testing.assert_allclose(scores["remove"], removed, rtol=1e-7, atol=1e-10)
+    np.testing.assert_array_equal(scores["inverted"], -scores[MASKS])
+    np.testing.assert_allclose(scores["path_density"] * found.extent.weights, scores["path"])
+
+
+def test_the_sizes_of_the_steps_are_log_uniform() -> None:
+    sizes, count = [], 10
+
+    def slope(mask: np.ndarray, places: Any) -> tuple[float, np.ndarray]:
+        sizes.append(mask.mean())
+        return 0.0, np.zeros(count)
+
+    training = Training(slope, np.full(count, 1 / count), np.ones(8), 1.0)
+    learn_nested(training, quick(steps=500), 0, lambda done: None)
+    assert kstest(np.log(sizes) / np.log(1 / count), "uniform").pvalue > 0.05
 
 
 def test_grafting_keeps_to_its_size() -> None:

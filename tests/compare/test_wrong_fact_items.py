@@ -131,7 +131,9 @@ def test_words_that_the_document_does_not_state(encoder: Encoder) -> None:
         for place in places:
             assert encoder.decode([int(item.bad[place])]).strip() in own
             assert encoder.decode([int(item.good[place])]).strip() not in own
-    with pytest.raises(UserError, match=r"compare: no document gives an item \(1 "):
+    with pytest.raises(
+        UserError, match=r"metric=wrong_fact: no document .* \(1 .*; take data=wire, .*metric=auto"
+    ):
         document_items(encoder, documents[2:], None, everywhere, wrong=wrong)
 
 

@@ -26,6 +26,11 @@ from sumcirc.errors import UserError
 
 FindWrong = Callable[[Document, TokenExample], np.ndarray]
 
+WITHOUT_ITEMS = "take other documents or a model with a longer context"
+WITHOUT_WRONG = (
+    "take data=wire, other documents whose summaries state names or numbers, or compare.metric=auto"
+)
+
 
 def document_items(
     encoder: Encoder,
@@ -69,7 +74,9 @@ def document_items(
         found = with_spans(located, marked).until(-1)
         return found if wrong is None else _contrasted(found, wrong(item, located)[: len(found)])
 
-    return items_of(documents, count, make)
+    if wrong is None:
+        return items_of(documents, count, make)
+    return items_of(documents, count, make, "compare.metric=wrong_fact", WITHOUT_WRONG)
 
 
 def _contrasted(example: TokenExample, wrong: np.ndarray) -> TokenExample:
@@ -82,7 +89,11 @@ def _contrasted(example: TokenExample, wrong: np.ndarray) -> TokenExample:
 
 
 def items_of(
-    documents: Iterable[Document], count: int | None, make: Callable[[Document], TokenExample]
+    documents: Iterable[Document],
+    count: int | None,
+    make: Callable[[Document], TokenExample],
+    setting: str = "compare",
+    remedy: str = WITHOUT_ITEMS,
 ) -> tuple[list[TokenExample], dict[str, int]]:
     """Make items from documents with a given function until there are `count` items.
 
@@ -90,6 +101,8 @@ def items_of(
         documents: the documents, in the order in which they are used.
         count: number of items to make; None to make an item of every document.
         make: function that returns the item of a document, or raises NoExample with the reason.
+        setting, remedy: the setting that asks for the items, and what helps if there are none, for
+            the message.
 
     Returns:
         The items, and the number of documents of which no item could be made, by reason.
@@ -101,8 +114,7 @@ def items_of(
     if not found:
         reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items())
         raise UserError(
-            f"compare: no document gives an item ({reasons or 'there is none'}); take other"
-            " documents or a model with a longer context"
+            f"{setting}: no document gives an item ({reasons or 'there is none'}); {remedy}"
         )
     return found, dropped
 
