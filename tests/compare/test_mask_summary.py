@@ -96,8 +96,8 @@ def test_its_keys_are_on_the_page_of_files_and_in_the_shape() -> None:
 
 
 def test_what_was_left_out_is_said(tmp_path: Path) -> None:
-    with pytest.raises(NotDrawableError, match="no weight differs"):
-        mask_view({"left_out": "no weight differs"})
+    with pytest.raises(NotDrawableError, match=r"^masks: no weight differs$"):
+        mask_view({"left_out": "masks: no weight differs"})
     assert mask_tables({"left_out": "no weight differs"}, 8) == []
     found = made_findings()
     found.masks = "masks: no weight differs"

@@ -149,8 +149,8 @@ def test_tables_and_view_show_what_was_found(tmp_path: Path) -> None:
 
 
 def test_what_was_left_out_is_said(tmp_path: Path) -> None:
-    with pytest.raises(NotDrawableError, match="no weight differs"):
-        path_view({"left_out": "no weight differs"})
+    with pytest.raises(NotDrawableError, match=r"^path: no weight differs$"):
+        path_view({"left_out": "path: no weight differs"})
     assert path_tables({"left_out": "no weight differs"}, 8) == []
     found = made_findings()
     found.path = "path: no weight differs"

@@ -103,7 +103,8 @@ def test_a_gap_of_zero_and_one_in_doubt_are_said(capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "the models don't differ reliably in the metric" in printed
     assert "sufficiency: after's parts into before, effect (nats)" in printed
-    nan = float("nan")
+    nan, reason = float("nan"), "masks: no weight differs between the models; nothing is ranked"
+    summary["after"]["tuned"]["masks"] = {"left_out": reason}
     for mean, low, high, same in (
         (0.0, 0.0, 0.0, True),
         (1e-7, -2e-7, 3e-7, True),
@@ -115,6 +116,7 @@ def test_a_gap_of_zero_and_one_in_doubt_are_said(capsys: pytest.CaptureFixture[s
         print_comparison(summary)
         printed = capsys.readouterr().out
         assert ("the models give the same results on these items up to rounding" in printed) is same
+        assert reason in " ".join(printed.split())
 
 
 def test_shares_that_are_not_defined_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:

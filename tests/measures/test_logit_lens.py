@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,22 @@ def test_a_model_whose_logits_come_from_elsewhere_has_no_lens(probes: ProbeSet) 
     model.config.final_logit_softcapping = 0.5  # which GPT-2 doesn't apply
     with pytest.raises(UserError, match=r"logit lens: the logits of this `gpt2` aren't"):
         measure(model, probes, concerns=["logit_lens"])
+
+
+@pytest.mark.parametrize("others", ["", "drift", "attention", "spans"])
+def test_the_check_observes_attention_as_the_measured_passes_do(
+    others: str, probes: ProbeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, counts, original = scrambled("gpt2"), [], HookedModel.hooks
+
+    def counted(self: HookedModel, hooks: Iterable[Any]) -> Any:
+        given = list(hooks)
+        counts.append(len(given))
+        return original(self, given)
+
+    monkeypatch.setattr(HookedModel, "hooks", counted)
+    measure(model, probes, concerns=["logit_lens", *others.split()])
+    assert counts[0] == (HookedModel(model).shape.layers if others in ("attention", "spans") else 0)
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def write_spans(
 
 
 def summarized(record: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the entry `by_span` of a summary; nothing without a circuit by span.
+    """Return the entry `by_span` of a summary, or {} without a circuit by span.
 
     Args:
         record: from `write_spans`.

@@ -220,13 +220,13 @@ def print_comparison(summary: dict[str, Any]) -> None:
                 "the models give the same results on these items up to rounding, so shares of"
                 " their gap are undefined"
             )
-            continue
-        if doubtful(one):
-            paragraph(
-                "the models don't differ reliably in the metric, so shares of their gap say little;"
-                f" effects are given in {summary['unit']}"
-            )
-        print_tables(*tables(one, summary["unit"]))
+        else:
+            if doubtful(one):
+                paragraph(
+                    "the models don't differ reliably in the metric, so shares of their gap say"
+                    f" little; effects are given in {summary['unit']}"
+                )
+            print_tables(*tables(one, summary["unit"]))
         for name in ("path", "masks"):
             if "left_out" in one.get(name, {}):
                 paragraph(one[name]["left_out"])

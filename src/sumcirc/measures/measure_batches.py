@@ -138,7 +138,7 @@ def measure_batches(
         check_comparable(hooked, base.shape, base.family)
     device = hooked.device
     if "logit_lens" in concerns:
-        seen = bool({"attention", "divergence"} & {*concerns})
+        seen = bool({"attention", "divergence", "spans"} & {*concerns})
         check_logit_lens(hooked, probes.batches[0].input_ids[:1], seen)
     unembedding = None
     if base is not None and "divergence" in concerns:

@@ -33,7 +33,7 @@ class ItemMetric(Choice):
     auto = "auto"
     # documents: logit of a wrong fact minus that of the right one, where the reference states a
     # fact; wrong is that of the wire's other event, or for other data one that the document does
-    # not state (as of circuit.corruption=swap)
+    # not state (as with circuit.corruption=swap)
     wrong_fact = "wrong_fact"
 
 
@@ -98,13 +98,14 @@ class MaskOptions:
     shares: Shares = Shares.weights  # what sizes are shares of
     # sizes of the sets by which rankings are judged
     sizes: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.2, 0.4, 0.7])
-    seeds: int = 3  # trainings, each with other documents and sizes
+    seeds: int = 3  # trainings, each with its own draws of documents and sizes
     steps: int = 60  # steps of a training
     documents: int = 2  # documents of a step
     learning_rate: float = 0.1  # of the scores
     temperature: float = 0.5  # of the relaxed set: the smaller, the nearer to 0 and 1
     graft_size: float = 0.2  # size of the mask of grafting
-    penalty: float = 2.0  # share of the gain that a mask loses if it is too large by everything
+    # of grafting: cost of size above graft_size, in shares of the gain for each share of the change
+    penalty: float = 2.0
     random: int = 10  # random rankings, matched in weights and in norm each
 
     def __post_init__(self) -> None:

@@ -196,6 +196,13 @@ def find_units(
     Args:
         model, task, held_out, options: as in `score_units`.
         counted: shows the progress of a part, as `runtime.progress.counted` does.
+
+    Returns:
+        The plain circuit, with the one by span as `by_span`. Both are judged on `held_out`, or on
+        `task` if there is none.
+
+    Raises:
+        UserError: for the reasons given in `score_units`.
     """
     judged = held_out or task
     with counted(f"attribute by {options.method.value}, by span", len(task.pairs)) as done:

@@ -5,7 +5,8 @@ the gradients at its values and keys are sums over queries t,
 
     dV = P'dO,   dK = scale * dS'Q,   dS = P * (dO V' - rowsum(dO * O)),
 
-so each is divided by summing over the queries of one span at a time. What lies between a key and
+so each is divided by summing over the queries of one span at a time. A soft cap c on the raw scores
+a multiplies dS by its derivative, 1 - tanh(a / c)^2. What lies between a key and
 the output of its projection (rotary embedding, norms) is linear in the gradient, which autograd
 takes back span by span. The parts add up to the gradient of the whole.
 """

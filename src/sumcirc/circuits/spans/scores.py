@@ -131,7 +131,8 @@ def attribute_spans(
         units: the pairs of spans, from `SpanPairs.of`.
 
     Raises:
-        UserError: the method can't be divided (`schema.DIVISIBLE`), and as in `attribute`.
+        UserError: the method can't be divided (`schema.DIVISIBLE`), the scores of all pairs don't
+            fit into `memory`, and for the reasons given in `attribute`.
     """
     settings = settings or AttributionSettings()
     check_divisible("circuit.method", settings.method)

@@ -56,9 +56,10 @@ class Extent:
     """Size of each unit, as a share of the whole change.
 
     Attributes:
-        sized: [units] what sizes of sets are shares of.
-        weights: [units] changed weights.
-        squares: [units] squared norm of the change.
+        sized: [units] share that counts towards the size of a set: `weights`, or 1 / units if sets
+            are sized by their number of units.
+        weights: [units] share of the changed weights.
+        squares: [units] share of the squared norm of the change.
     """
 
     sized: Values
@@ -114,7 +115,11 @@ def judge(
         random: random rankings, which are matched in weights and in squared norm.
         subsets: runs the model with some units' change.
         extent: sizes of the units.
-        sizes: shares that the sets have.
+        sizes: largest sizes of the sets, as shares of the whole change, rising.
+
+    Returns:
+        All rankings, the random ones twice (RANDOM_WEIGHTS, RANDOM_NORM), with the metric of their
+        sets.
     """
     named = list(rankings)
     sets = [[exact_set(one.order, extent.sized, size) for size in sizes] for one in named]

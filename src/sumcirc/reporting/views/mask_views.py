@@ -59,7 +59,7 @@ def mask_view(found: Row) -> View:
         NotDrawableError: nothing was learned.
     """
     if "left_out" in found:
-        raise NotDrawableError(f"masks: {found['left_out']}")
+        raise NotDrawableError(found["left_out"])
     panels, table = [], []
     for which, (title, first, last) in SIDES.items():
         curves = []

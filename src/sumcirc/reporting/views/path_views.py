@@ -111,7 +111,7 @@ def path_view(found: Row) -> View:
         NotDrawableError: nothing was attributed.
     """
     if "left_out" in found:
-        raise NotDrawableError(f"path attribution: {found['left_out']}")
+        raise NotDrawableError(found["left_out"])
     effects = found.get("effects")
     shown = found["units"]["layer"] if effects is None else effects["units"]
     rows = [row if effects is None else {**row, **row["path"]} for row in shown]
