@@ -19,6 +19,7 @@ from sumcirc.measures.measuring import measure
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import DataConfig, EncodingConfig, EvaluationConfig, Source
 from sumcirc.tracking.measure_records import TO_DISTRACTOR, TO_SALIENT
+from sumcirc.wire import article_of
 from tests.measures.test_measure_documents import ITEMS
 from tests.support.small_models import scrambled
 from tests.support.wire import tiny_encoder, wire_documents
@@ -76,6 +77,11 @@ def test_facts_of_the_wire_as_in_a_comparison() -> None:
         DataConfig(name="wire", source=Source.wire), EvaluationConfig(), documents
     )
     assert list(finders) == ["salient", "distractor"]
+    for item in documents:
+        article = article_of(item.id)
+        for name, facts in (("salient", article.facts), ("distractor", article.distractor)):
+            found = {item.document[start:end] for start, end in finders[name](item)}
+            assert found == set(facts.values())
     model = scrambled("gpt2", vocab_size=len(encoder.tokenizer), n_positions=256)
     probes = probe_set(encoder, documents, 6, batch_size=4, spans=finders)
     items = ItemSet(document_items(encoder, documents, 6, *finders.values())[0])
