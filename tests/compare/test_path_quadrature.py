@@ -59,6 +59,8 @@ def test_nodes_lie_where_the_metric_bends() -> None:
     assert ends[0][0] == 0.0
     assert ends[-1][1] == 1.0
     assert all(one[1] == other[0] for one, other in pairwise(ends))
+    # the panel at 0 is divided at a quarter, so that no panel ends at twice its length
+    assert 2 * ends[0][1] not in [end for _, end in ends]
 
 
 def test_a_small_sum_error_is_not_convergence() -> None:
