@@ -6,13 +6,16 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from sumcirc.errors import UserError
 from sumcirc.storage.writing import (
@@ -174,6 +177,24 @@ def test_the_current_folder_is_never_replaced(
         with pytest.raises(UserError, match="current folder"):
             write_folder(target, lambda path: None)
     assert (tmp_path / "here/mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path, umask: int, mode: int) -> None:
+    # safetensors itself leaves 0o600
+    def save(file: Path) -> None:
+        save_file({"a": np.zeros(2)}, file)
+
+    before = os.umask(umask)
+    try:
+        write_file(tmp_path / "alone.safetensors", save)
+        write_folder(tmp_path / "folder", lambda folder: save(folder / "within.safetensors"))
+        write_text(tmp_path / "text.txt", "a")
+    finally:
+        os.umask(before)
+    for name in ("alone.safetensors", "folder/within.safetensors", "text.txt"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode, name
+    assert names(tmp_path / "folder") == {"within.safetensors"}
 
 
 def test_leftovers_of_others_stay(tmp_path: Path) -> None:

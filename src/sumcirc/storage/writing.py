@@ -41,7 +41,9 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     with _explained(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            usual = _usual_mode(temporary)
             write(temporary)
+            _allow(temporary, usual)
             _flush_to_disk(temporary)
             os.replace(temporary, path)
             _flush_to_disk(path.parent)
@@ -116,8 +118,11 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         try:
             _remove(temporary)
             temporary.mkdir(parents=True)
+            usual = _usual_mode(temporary / ".mode")
             write(temporary)
             for file in temporary.rglob("*"):
+                if file.is_file() and not file.is_symlink():
+                    _allow(file, usual)
                 _flush_to_disk(file)
             if os.path.lexists(path):
                 os.replace(path, old)
@@ -313,6 +318,22 @@ def remove_leftovers_of(path: Path) -> None:
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+
+
+def _usual_mode(path: Path) -> int:
+    """Return the permissions of a new file at `path`, which the umask and the folder decide."""
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    path.unlink()
+    return mode
+
+
+def _allow(path: Path, mode: int) -> None:
+    """Add permissions to a file: safetensors 0.8 lets only the owner read what it writes."""
+    present = stat.S_IMODE(path.stat().st_mode)
+    if present | mode != present:  # some file systems refuse every chmod
+        path.chmod(present | mode)
 
 
 def _remove(path: Path) -> None:
