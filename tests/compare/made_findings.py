@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from sumcirc.compare.deltas.delta_scaling import DeltaScaling, ScalingArm
@@ -17,8 +20,9 @@ from sumcirc.compare.path.quadrature import Errors, Integral, Panel
 from sumcirc.compare.path.subsets import Subsets, effects_of
 from sumcirc.compare.path.units import Unit
 from sumcirc.compare.span_attention import SpanAttention
+from sumcirc.compare.summary import summarize_analysis, summarize_metric
 from sumcirc.models.architectures import Shape
-from sumcirc.schema import Grain
+from sumcirc.schema import Analysis, Grain
 from sumcirc.tracking.measure_records import ProbeRecord
 from tests.compare.made_masks import made_masks
 
@@ -197,3 +201,17 @@ def made_findings(name: str = "tuned") -> Findings:
         made_masks(),
         {BEFORE: made_lens(3), AFTER: made_lens(5)},
     )
+
+
+def save_all(found: Findings, folder: Path) -> None:
+    """Write the results of all analyses."""
+    for analysis in Analysis:
+        found.save(folder, analysis)
+
+
+def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
+    """The summary's entry of a model once all analyses are finished."""
+    summary = summarize_metric(found)
+    for analysis in Analysis:
+        summary |= summarize_analysis(found, analysis, shape)
+    return summary

@@ -13,13 +13,13 @@ import pytest
 from sumcirc.compare import findings
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.tracking.measure_records import record_file
-from tests.compare.made_findings import COUNT, ITEMS, SHAPE, made_findings
+from tests.compare.made_findings import COUNT, ITEMS, SHAPE, made_findings, save_all
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Findings, Path]:
     folder, found = tmp_path_factory.mktemp("compare") / "tuned", made_findings()
-    found.save(folder)
+    save_all(found, folder)
     return found, folder
 
 
@@ -152,5 +152,5 @@ def test_records_are_beside_the_tables(saved: tuple[Findings, Path]) -> None:
 
 def test_what_was_not_asked_for_leaves_no_file(tmp_path: Path) -> None:
     metric = np.zeros(COUNT)
-    Findings("tuned", ITEMS, {BEFORE: metric, AFTER: metric}).save(tmp_path)
+    save_all(Findings("tuned", ITEMS, {BEFORE: metric, AFTER: metric}), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from sumcirc.reporting.kinds import Curves, NotDrawableError
 from sumcirc.reporting.views.mask_views import mask_tables, mask_view
 from sumcirc.storage.reading.shapes import fit
 from sumcirc.tracking.shapes.change_shapes import MasksRecord
-from tests.compare.made_findings import made_findings
+from tests.compare.made_findings import made_findings, save_all
 from tests.compare.made_masks import COUNT, game, made_masks
 from tests.support.files_page import SECTIONS, fits, leaves, rows_of
 
@@ -101,13 +101,13 @@ def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     assert mask_tables({"left_out": "no weight differs"}, 8) == []
     found = made_findings()
     found.masks = "masks: no weight differs"
-    found.save(tmp_path)
+    save_all(found, tmp_path)
     assert not (tmp_path / "masks.parquet").exists()
 
 
 def test_rows_hold_the_values_by_item(tmp_path: Path) -> None:
     found, masks = made_findings(), made_masks()
-    found.save(tmp_path)
+    save_all(found, tmp_path)
     rows = pyarrow.parquet.read_table(tmp_path / "masks.parquet").to_pylist()
     assert len(rows) == len(masks.judged.rankings) * 2 * 2 * COUNT
     wanted = {"ranking": "path", "size": 0.5, "kind": "left", "draw": 0}

@@ -17,7 +17,7 @@ from sumcirc.reporting.page.plotly_charts import panel_charts
 from sumcirc.reporting.views.path_views import path_tables, path_view
 from sumcirc.schema import Grain
 from sumcirc.statistics import bootstrap_means, bootstrap_ratios, crossed_mean
-from tests.compare.made_findings import COUNT, made_findings, made_path
+from tests.compare.made_findings import COUNT, made_findings, made_path, save_all
 
 ENDS = ("mean", "low", "high")
 
@@ -154,13 +154,13 @@ def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     assert path_tables({"left_out": "no weight differs"}, 8) == []
     found = made_findings()
     found.path = "path: no weight differs"
-    found.save(tmp_path)
+    save_all(found, tmp_path)
     assert not (tmp_path / "path.parquet").exists()
 
 
 def test_rows_hold_the_values_by_item(tmp_path: Path) -> None:
     found, path = made_findings(), made_path()
-    found.save(tmp_path)
+    save_all(found, tmp_path)
     rows = pyarrow.parquet.read_table(tmp_path / "path.parquet").to_pylist()
     chosen = [row["score"] for row in rows if (row["grain"], row["unit"]) == ("layer", "layer 1")]
     np.testing.assert_array_equal(chosen, path.score("layer 1"))

@@ -10,14 +10,14 @@ import pytest
 
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.patching.patching_runs import agreement
-from sumcirc.compare.summary import LISTED, summarize
+from sumcirc.compare.summary import LISTED
 from sumcirc.statistics import (
     bootstrap_mean,
     bootstrap_means,
     bootstrap_ratios,
     significantly_different,
 )
-from tests.compare.made_findings import COUNT, ITEMS, SHAPE, made_findings, made_moved
+from tests.compare.made_findings import COUNT, ITEMS, SHAPE, made_findings, made_moved, summarize
 
 ENDS = ("mean", "low", "high")
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from sumcirc.compare.summary import summarize
 from sumcirc.jobs.compare import print_comparison
 from sumcirc.runtime.notices import Notice
-from tests.compare.made_findings import SHAPE, made_findings
+from tests.compare.made_findings import SHAPE, made_findings, summarize
 
 
 def summary_of(name: str = "tuned", before: str = "base") -> dict[str, Any]:

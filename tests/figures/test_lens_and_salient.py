@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sumcirc.compare.summary import summarize
 from sumcirc.figures.views import draw
 from sumcirc.reporting.kinds import NotDrawableError
 from sumcirc.reporting.page.measures_section import head_charts, layer_charts
@@ -16,7 +15,7 @@ from sumcirc.reporting.views.all_measures import measure_views
 from sumcirc.reporting.views.head_maps import salient_attention, to_salient
 from sumcirc.reporting.views.lens_curves import lens_in_training, lens_of_models, lens_table
 from sumcirc.tracking.measure_records import TO_DISTRACTOR, TO_SALIENT, ProbeRecord, record_file
-from tests.compare.made_findings import SHAPE, made_findings
+from tests.compare.made_findings import SHAPE, made_findings, summarize
 from tests.figures.probe_records import assert_written, made_record, rows_of
 
 STEPS = (0, 1, 5, 20, 100, 200, 300, 400)

@@ -152,6 +152,35 @@ def test_a_run_beside_what_it_was_trained_from(
         assert name.encode() in content, name
 
 
+def test_a_run_that_is_killed_keeps_what_it_finished(
+    commands: CommandServer, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ["compare", f"after={runs['lora']}", *SMALL, "compare.top=0", "logger=none"]
+    words += ["compare.analyses=[direct,logit_lens,patching,delta_scaling,path]", "sweep.name=k"]
+    done = commands.run(*words, cwd=tmp_path, kill_at="path_attributed")
+    assert done.code == -9, done.output
+    (run,) = (path for path in (tmp_path / "runs/k").iterdir() if path.is_dir())
+    analyses = {"direct", "logit_lens", "patching", "surgery"}
+    tables = {file.name for file in (run / "compare/lora").iterdir()}
+    assert tables == {f"{name}.parquet" for name in analyses | {"text"}}
+    kept = json.loads((run / "summary.json").read_text())["after"]["lora"]
+    assert set(kept) == {"metric"} | analyses
+    assert set(kept["patching"]) == {"necessity"}  # `sufficiency` comes after the other analyses
+    report = commands.run("report", str(run), cwd=tmp_path)
+    assert report.code == 0, report.output
+
+    # what is left of a run that is replaced isn't taken for results of the one that replaces it
+    (run / "compare/lora/masks.parquet").write_bytes(b"")
+    done = commands.run(*words, cwd=tmp_path)
+    assert done.code == 0, done.output
+    tables = {file.name for file in (run / "compare/lora").iterdir()}
+    own = {"text", "path", "path_effects"}
+    assert tables == {f"{name}.parquet" for name in analyses | own}
+    found = json.loads((run / "summary.json").read_text())["after"]["lora"]
+    assert set(found) == {"metric", "path"} | analyses
+    assert all(found[name] == kept[name] for name in ("direct", "logit_lens", "surgery"))
+
+
 @pytest.mark.slow
 def test_two_runs_beside_their_base_and_each_other(
     commands: CommandServer, runs: dict[str, Path], tmp_path: Path

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from sumcirc.circuits.card.lines import FAIL, Card, Line
-from sumcirc.compare.summary import summarize
 from sumcirc.schema import MODULES
 from sumcirc.selection.ranking import rank
 from sumcirc.selection.scores import Scores
@@ -18,7 +17,7 @@ from sumcirc.storage.writing import plain_numbers, write_json, write_table
 from sumcirc.sweeps.sweep_record import SweepRecord
 from sumcirc.tracking.measure_records import record_file
 from sumcirc.tracking.run_directory import RunDirectory
-from tests.compare.made_findings import SHAPE, made_findings
+from tests.compare.made_findings import SHAPE, made_findings, summarize
 from tests.support.pages import DOCUMENTS, full_run, probe, write_circuit
 from tests.support.sweeps import SCORED, config, write_run
 

@@ -1,4 +1,4 @@
-"""Places at which a training process kills itself with SIGKILL, as a machine would.
+"""Places at which a job kills itself with SIGKILL, as a machine would.
 
 The counts belong to a run of 12 steps with 2 batches each, a log line every 2 steps, a validation
 (3 batches) every 4, and a checkpoint every 5; step 0 is validated and logged too.
@@ -150,6 +150,13 @@ def final_evaluation() -> None:
     at_call(scoring, "summarize", 1)
 
 
+def path_attributed() -> None:
+    """`sumcirc compare` has attributed the gain along the change, and nothing after it."""
+    from sumcirc.compare import run
+
+    at_call(run, "attribute_path", 1, after=True)
+
+
 def disk_full() -> None:
     """No file may grow beyond 20 kB while step 10's checkpoint is written (this kills nothing)."""
     import resource
@@ -186,4 +193,4 @@ POINTS: dict[str, Callable[[], None]] = {
         final_evaluation,
     )
 }
-FAULTS = {**POINTS, "disk_full": disk_full}
+FAULTS = {**POINTS, "disk_full": disk_full, "path_attributed": path_attributed}

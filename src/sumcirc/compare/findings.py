@@ -37,6 +37,7 @@ from sumcirc.compare.patching.patching_runs import Carried
 from sumcirc.compare.path.path_attribution import PathAttribution
 from sumcirc.compare.path.path_summary import effect_rows, path_rows
 from sumcirc.compare.span_attention import SpanAttention
+from sumcirc.schema import Analysis
 from sumcirc.storage.writing import write_table
 from sumcirc.tracking.measure_records import ProbeRecord, record_file
 
@@ -77,33 +78,41 @@ class Findings:
     masks: LearnedMasks | str | None = None
     logit_lens: dict[str, ItemLens] = field(default_factory=dict)
 
-    def save(self, folder: Path) -> None:
-        """Write all tables that have rows, and the measure records, if any, to a folder.
+    def save(self, folder: Path, analysis: Analysis) -> None:
+        """Write the tables of an analysis that have rows, or its measure records, to a folder.
 
         Args:
             folder: the folder, which is created if it doesn't exist.
+            analysis: the analysis.
         """
-        tables: dict[str, Iterator[Mapping[str, Any]]] = {
-            "patching": self._patching(),
-            "sets": self._sets(),
-            "synergy": self._synergy(),
-            "direct": self._direct(),
-            "attention": self._attention(),
-            "logit_lens": self._logit_lens(),
-            "surgery": self._delta_scaling(),
-            "text": self._text(),
-        }
-        if isinstance(self.path, PathAttribution):
-            tables |= {"path": path_rows(self.path), "path_effects": effect_rows(self.path)}
-        if isinstance(self.masks, LearnedMasks):
-            tables |= {"masks": mask_rows(self.masks), "mask_units": unit_rows(self.masks)}
-        for name, rows in tables.items():
+        for name, rows in self._tables(analysis).items():
             found = list(rows)
             if found:
                 write_table(folder / f"{name}.parquet", found)
-        if self.record is not None and self.base_record is not None:
+        wanted = analysis is Analysis.differences
+        if wanted and self.record is not None and self.base_record is not None:
             self.record.save(record_file(folder, self.record.step))
             self.base_record.save(record_file(folder, -1))
+
+    def _tables(self, analysis: Analysis) -> dict[str, Iterator[Mapping[str, Any]]]:
+        """Return the rows of an analysis' tables, by the table's name."""
+        match analysis:
+            case Analysis.patching:
+                one, sets, pairs = self._patching(), self._sets(), self._synergy()
+                return {"patching": one, "sets": sets, "synergy": pairs}
+            case Analysis.direct:
+                return {"direct": self._direct()}
+            case Analysis.attention:
+                return {"attention": self._attention()}
+            case Analysis.logit_lens:
+                return {"logit_lens": self._logit_lens()}
+            case Analysis.delta_scaling:
+                return {"surgery": self._delta_scaling(), "text": self._text()}
+            case Analysis.path if isinstance(self.path, PathAttribution):
+                return {"path": path_rows(self.path), "path_effects": effect_rows(self.path)}
+            case Analysis.masks if isinstance(self.masks, LearnedMasks):
+                return {"masks": mask_rows(self.masks), "mask_units": unit_rows(self.masks)}
+        return {}
 
     def _patching(self) -> Iterator[Mapping[str, Any]]:
         for direction, one in self.carried.items():

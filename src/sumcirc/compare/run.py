@@ -21,13 +21,14 @@ from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.inputs import ComparisonInputs
 from sumcirc.compare.item_lens import item_lens
-from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE
+from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemSet
 from sumcirc.compare.masks.learned_masks import check_items, learn_masks
 from sumcirc.compare.patching.components import UNEMBEDDING
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import carry
 from sumcirc.compare.patching.patching_scores import PatchingSetup
 from sumcirc.compare.path.path_attribution import NoGainError, attribute_path
+from sumcirc.compare.result_files import ResultFiles
 from sumcirc.compare.span_attention import default_pairs, span_attention
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import LAST, READ
@@ -40,7 +41,7 @@ from sumcirc.models.model_pairs import Models
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.peft_adapters import changes_ends
 from sumcirc.runtime.progress import counted
-from sumcirc.schema import Analysis, CompareConfig, Direction
+from sumcirc.schema import Analysis, CompareConfig, CompareOptions, Direction
 from sumcirc.tracking.measure_records import ProbeRecord
 
 P = ParamSpec("P")
@@ -56,9 +57,7 @@ class ModelComparison:
         encoder: turns texts into tokens of the models.
         models: loads the models.
         scratch: an empty folder for activations and weights.
-
-    Attributes:
-        positions: name of the set of positions at which activations are patched.
+        files: to which the results of an analysis are written when it is finished.
 
     Raises:
         UserError: the settings name positions that no item has, or masks are requested and there
@@ -72,12 +71,12 @@ class ModelComparison:
         encoder: Encoder,
         models: Models,
         scratch: Path,
+        files: ResultFiles,
     ) -> None:
         self.config, self.options = config, config.compare
         self.texts, self.items = texts, texts.items
-        self.encoder, self.models, self.scratch = encoder, models, scratch
-        default = LAST if self.items.metric == LOGIT_DIFFERENCE else READ
-        self.positions = self.options.positions or default
+        self.encoder, self.models, self.scratch, self.files = encoder, models, scratch, files
+        self.positions = positions_of(config.compare, texts.items)
         self.items.check_positions(self.positions, "compare.positions")
         if self._does(Analysis.masks):
             check_items(len(self.items))
@@ -114,11 +113,15 @@ class ModelComparison:
                 seen: dict[str, Any] = {}
                 self._look(model, side.name, seen)
                 one.metric[AFTER] = seen["metric"]
-                for name in ("direct", "attention", "logit_lens"):
+                self.files.add_metric(one)
+                for analysis in (Analysis.direct, Analysis.attention, Analysis.logit_lens):
+                    name = analysis.value
                     if name in own:
                         setattr(one, name, {BEFORE: own[name], AFTER: seen[name]})
+                        self.files.add(one, analysis)
                 if base is not None:
                     one.record, one.base_record = self._measured(model, side, base), base.record
+                    self.files.add(one, Analysis.differences)
                 alike = _shares_unembedding(side, before)
                 donors[side.name] = self._donor(model, side, Direction.sufficiency, alike)
                 if donor is not None:
@@ -205,6 +208,7 @@ class ModelComparison:
         )
         label = f"{one.name}, {direction.name}"
         one.carried[direction.name] = carry(crossing, options, self.config.seed, label, counted)
+        self.files.add(one, Analysis.patching)
 
     def _weights(self, model: Any) -> StoredWeights:
         return store_weights(model, self.scratch / "before.safetensors")
@@ -229,6 +233,7 @@ class ModelComparison:
                 )
         if self._does(Analysis.delta_scaling):
             one.delta_scaling = self._delta_scaling(model, side, weights, targets)
+            self.files.add(one, Analysis.delta_scaling)
 
         def label(what: str, total: int) -> Any:
             return counted(f"{side.name}: {what}", total)
@@ -236,8 +241,10 @@ class ModelComparison:
         given = (model, weights, self.items)
         if self._does(Analysis.path):
             one.path = _or_reason(attribute_path, *given, options.path, options.batch_size, label)
+            self.files.add(one, Analysis.path)
         if self._does(Analysis.masks):
             one.masks = _or_reason(learn_masks, *given, options.masks, options.batch_size, label)
+            self.files.add(one, Analysis.masks)
 
     def _delta_scaling(
         self,
@@ -275,9 +282,21 @@ class ModelComparison:
             with self.models.use(one) as model:
                 base = self._store(model, one)
             assert base is not None
+            name = f"{one.name} and {other.name}"
             with self.models.use(other) as model:
-                records[f"{one.name} and {other.name}"] = self._measured(model, other, base)
+                records[name] = self._measured(model, other, base)
+            self.files.add_pair(name, records[name])
         return records
+
+
+def positions_of(options: CompareOptions, items: ItemSet) -> str:
+    """Return the name of the set of positions at which activations are patched.
+
+    Args:
+        options: settings of the comparison.
+        items: the items, whose metric determines the default.
+    """
+    return options.positions or (LAST if items.metric == LOGIT_DIFFERENCE else READ)
 
 
 def _or_reason(analyse: Callable[P, T], *given: P.args, **named: P.kwargs) -> T | str:

@@ -18,6 +18,7 @@ from sumcirc.compare.patching.patching_scores import halves
 from sumcirc.compare.path.path_summary import path_summary
 from sumcirc.compare.record_differences import most_changed_heads, most_changed_layers
 from sumcirc.models.architectures import Shape
+from sumcirc.schema import Analysis
 from sumcirc.statistics import (
     bootstrap_mean,
     bootstrap_means,
@@ -29,47 +30,54 @@ from sumcirc.tracking.measure_records import ProbeRecord
 LISTED = 10  # number of heads, and of pairs of parts
 
 
-def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
-    """Return the means and intervals of all results for one pair of models, by analysis name.
-
-    Scores of patching and delta scaling are shares of the gap between the models' metrics, and are
-    NaN if the gap can't be distinguished from zero. An `effect` is in the metric's unit.
+def summarize_metric(found: Findings) -> dict[str, Any]:
+    """Return the entry `metric`: both models' metric, and its paired difference.
 
     Args:
-        found: the results, with a value for each item.
-        shape: sizes of the models.
+        found: the results, with both models' metric.
     """
     before, after = found.metric[BEFORE], found.metric[AFTER]
-    summary: dict[str, Any] = {
+    return {
         "metric": {
             BEFORE: asdict(bootstrap_mean(before)),
             AFTER: asdict(bootstrap_mean(after)),
             "difference": asdict(bootstrap_mean(after - before)),
         },
     }
-    if found.record is not None and found.base_record is not None:
-        summary["differences"] = _differences(found.record, found.base_record, shape)
-    if found.direct:
-        summary["direct"] = _direct(found)
-    if found.attention:
-        summary["attention"] = _attention(found)
-    if found.logit_lens:
-        summary["logit_lens"] = _logit_lens(found)
-    if found.carried:
-        summary["patching"] = {
-            direction: _carried(one, shape) for direction, one in found.carried.items()
-        }
-    if found.delta_scaling is not None:
-        summary["surgery"] = _delta_scaling(found.delta_scaling)
-    if isinstance(found.path, str):
-        summary["path"] = {"left_out": found.path}
-    elif found.path is not None:
-        summary["path"] = path_summary(found.path)
-    if isinstance(found.masks, str):
-        summary["masks"] = {"left_out": found.masks}
-    elif found.masks is not None:
-        summary["masks"] = mask_summary(found.masks)
-    return summary
+
+
+def summarize_analysis(found: Findings, analysis: Analysis, shape: Shape) -> dict[str, Any]:
+    """Return the means and intervals of one analysis by its name; empty without results of it.
+
+    Scores of patching and delta scaling are shares of the gap between the models' metrics, and are
+    NaN if the gap can't be distinguished from zero. An `effect` is in the metric's unit.
+
+    Args:
+        found: the results, with a value for each item.
+        analysis: the analysis.
+        shape: sizes of the models.
+    """
+    match analysis:
+        case Analysis.differences if found.record is not None and found.base_record is not None:
+            return {"differences": _differences(found.record, found.base_record, shape)}
+        case Analysis.direct if found.direct:
+            return {"direct": _direct(found)}
+        case Analysis.attention if found.attention:
+            return {"attention": _attention(found)}
+        case Analysis.logit_lens if found.logit_lens:
+            return {"logit_lens": _logit_lens(found)}
+        case Analysis.patching if found.carried:
+            carried = found.carried.items()
+            return {"patching": {direction: _carried(one, shape) for direction, one in carried}}
+        case Analysis.delta_scaling if found.delta_scaling is not None:
+            return {"surgery": _delta_scaling(found.delta_scaling)}
+        case Analysis.path if found.path is not None:
+            reason = {"left_out": found.path}
+            return {"path": reason if isinstance(found.path, str) else path_summary(found.path)}
+        case Analysis.masks if found.masks is not None:
+            reason = {"left_out": found.masks}
+            return {"masks": reason if isinstance(found.masks, str) else mask_summary(found.masks)}
+    return {}
 
 
 def rows_of(

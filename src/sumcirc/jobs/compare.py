@@ -17,7 +17,7 @@ from sumcirc.schema import Analysis, CompareConfig
 
 if TYPE_CHECKING:
     from sumcirc.compare.findings import Findings
-    from sumcirc.compare.inputs import ComparisonInputs
+    from sumcirc.compare.result_files import ResultFiles
     from sumcirc.models.model_reference import ModelReference
     from sumcirc.tracking.measure_records import ProbeRecord
     from sumcirc.tracking.run_directory import RunDirectory
@@ -119,7 +119,8 @@ def _sides(config: CompareConfig) -> tuple[ModelReference, list[ModelReference]]
 def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.compare.config_check import tell_settings
     from sumcirc.compare.inputs import material
-    from sumcirc.compare.run import ModelComparison
+    from sumcirc.compare.result_files import ResultFiles
+    from sumcirc.compare.run import ModelComparison, positions_of
     from sumcirc.data.encoding import Encoder
     from sumcirc.models.architectures import context_length, shape
     from sumcirc.models.loading import load_tokenizer, read_model_config
@@ -140,6 +141,17 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
         notices.tell(*texts.notices, few("compare.items", "items", len(texts.items)))
     for side in afters:
         tell_settings(before, side, config.compare.analyses, len(texts.longest))
+    about = {
+        "before": before.name,
+        "metric": texts.items.metric,
+        "unit": texts.items.unit,
+        "items": len(texts.items),
+        "dropped": texts.dropped,
+        "notices": notices.as_json(),
+        "positions": positions_of(config.compare, texts.items),
+        "seconds": clock.seconds,
+    }
+    files = ResultFiles(directory, shape(model_config), about)
     what = config.prompts if config.prompts is None else Path(config.prompts).stem
     with (
         wandb_job(config, directory, "compare", what or config.data.name) as wandb_logger,
@@ -147,22 +159,11 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     ):
         with clock.phase("compare"):
             models = Models(device(config.trainer), texts.longest)
-            job = ModelComparison(config, texts, encoder, models, Path(scratch))
+            job = ModelComparison(config, texts, encoder, models, Path(scratch), files)
             found, pairs = job.run(before, afters)
         with clock.phase("write"):
-            written = _write(found, pairs, shape(model_config), texts, directory)
-        summary: dict[str, Any] = {
-            "before": before.name,
-            "metric": texts.items.metric,
-            "unit": texts.items.unit,
-            "items": len(texts.items),
-            "dropped": texts.dropped,
-            "notices": notices.as_json(),
-            "positions": job.positions,
-            "after": written,
-            "seconds": clock.seconds,
-        }
-        directory.write_summary(summary)
+            _draw(found, pairs, files, texts.items.unit)
+        summary = files.write_summary()
         if wandb_logger is not None:
             log_compared(wandb_logger, summary, directory.figures)
     print_comparison(summary)
@@ -170,32 +171,19 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     say(f"figures: {directory.figures}")
 
 
-def _write(
-    found: dict[str, Findings],
-    pairs: dict[str, ProbeRecord],
-    shape: Any,
-    texts: ComparisonInputs,
-    directory: RunDirectory,
-) -> dict[str, Any]:
-    """Write records and figures, and return the summary's entry for each tuned model, by name."""
+def _draw(
+    found: dict[str, Findings], pairs: dict[str, ProbeRecord], files: ResultFiles, unit: str
+) -> None:
+    """Draw the figures of all results that were written."""
     from sumcirc.compare.pair_figures import draw_pair, draw_pairs
-    from sumcirc.compare.summary import summarize
-    from sumcirc.tracking.measure_records import record_file
 
-    summaries = {}
+    figures = files.directory.figures
     for name, one in found.items():
-        records = directory.path / "compare" / name
-        one.save(records)
-        folder = directory.figures if len(found) == 1 else directory.figures / name
-        summaries[name] = summarize(one, shape)
-        for reason in draw_pair(one, summaries[name], records, folder, texts.items.unit):
+        folder = figures if len(found) == 1 else figures / name
+        for reason in draw_pair(one, files.after[name], files.folder(name), folder, unit):
             log.info("figures: %s", reason)
     if pairs:
-        draw_pairs(pairs, directory.figures)
-    for name, record in list(pairs.items())[len(found) :]:
-        folder = directory.path / "compare" / name.replace(" ", "-")
-        record.save(record_file(folder, record.step))
-    return summaries
+        draw_pairs(pairs, figures)
 
 
 def print_comparison(summary: dict[str, Any]) -> None:
