@@ -182,7 +182,7 @@ def printed(target: str, words: list[str]) -> str:
 
 def test_there_are_some() -> None:
     pages = {name(found.page) for found in ALL}
-    assert {"README.md", "docs/sweeps.md", "docs/results/bakeoff.md"} <= pages
+    assert {"README.md", "docs/sweeps.md", "docs/results/placement.md"} <= pages
     assert len(SUMCIRC) > 50
     assert len(MAKE) > 10
 
