@@ -64,7 +64,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     "name",
     [
         *("circuit", "circuit_delta", "page", "fisher", "gradient_norm", "loraga"),
-        *("attention_kl", "entropy", "cka_redundancy"),
+        *("extrapolated", "attention_kl", "entropy", "cka_redundancy"),
     ],
 )
 def test_the_only_layer_that_can_learn_is_found(
@@ -79,7 +79,9 @@ def test_the_only_layer_that_can_learn_is_found(
     assert others < 1e-3 * scores[PLANTED]
 
 
-@pytest.mark.parametrize("name", ["circuit", "page", "fisher", "gradient_norm", "loraga"])
+@pytest.mark.parametrize(
+    "name", ["circuit", "page", "fisher", "gradient_norm", "loraga", "extrapolated"]
+)
 def test_modules_of_that_layer_come_first(
     name: str, planted: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:

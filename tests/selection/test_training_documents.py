@@ -56,7 +56,7 @@ class Unreadable:
         raise AssertionError("the validation split is read")
 
 
-@pytest.mark.parametrize("name", ["circuit", "circuit_delta"])
+@pytest.mark.parametrize("name", ["circuit", "circuit_delta", "extrapolated"])
 def test_pairs_need_documents_with_their_own_summaries(
     name: str, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -37,10 +37,12 @@ class SelectorName(Choice):
     fisher = "fisher"
     gradient_norm = "gradient_norm"
     loraga = "loraga"
+    resnorm = "resnorm"
     eva = "eva"
     plop = "plop"
     kappa = "kappa"
     delta_energy = "delta_energy"
+    extrapolated = "extrapolated"
     own = "own"
 
 
@@ -65,7 +67,8 @@ class SelectorConfig:
     layers: Optional[list[int]] = None  # layers for `fixed`
     score: Optional[str] = None  # for `own`: a function, as MODULE.FUNCTION
     documents: int = 32  # documents of data.train by which selectors choose
-    batch_size: int = 4  # documents per batch in `page`, `gradient_norm`, `loraga` and `eva`
+    # documents per batch in `page`, `gradient_norm`, `loraga`, `resnorm` and `eva`
+    batch_size: int = 4
     resamples: int = 500  # bootstrap resamples, for intervals and for how often a target is chosen
     method: Method = Method.eap_ig_inputs  # attribution method for the circuit
     metric: CircuitMetric = CircuitMetric.kl

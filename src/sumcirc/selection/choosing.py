@@ -32,10 +32,12 @@ from sumcirc.selection import (  # noqa: F401  # importing these files registers
     conditioning,
     differences,
     explained_variance,
+    extrapolation,
     feature_norms,
     gradient_subspace,
     gradients,
     positional,
+    projected_residual,
     user_function,
     weight_change,
 )
@@ -43,7 +45,7 @@ from sumcirc.selection.context import SelectionContext, check_own_summaries, inp
 from sumcirc.selection.ranking import Ranking, default_count, rank
 from sumcirc.selection.registry import SELECTORS, Selector
 from sumcirc.selection.scores import Scores
-from sumcirc.selection.tuned import check_tuned, settings_of
+from sumcirc.selection.tuned import check_tuned, first_step_settings, settings_of
 from sumcirc.storage.cache import Cache
 
 log = logging.getLogger(__name__)
@@ -234,6 +236,7 @@ def _kept_scores(context: SelectionContext, selector: Selector) -> Scores:
         inputs_fingerprint(context) if selector.documents else None,
         settings,
         settings_of(config) if selector.compares else None,
+        first_step_settings(config) if selector.steps else None,
         [asdict(config.evaluation)[name] for name in OF_PAIRS] if selector.pairs else None,
     ]
 

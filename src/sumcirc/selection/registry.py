@@ -26,6 +26,7 @@ class Selector:
         kept: whether the scores are cached for later jobs; ignored unless `measures` is true.
         modules: whether the modules of a layer get separate scores.
         compares: whether a tuned model is needed in addition to the base.
+        steps: whether all weights of a copy of the base are trained for a few small steps.
         documents: whether the scores depend on documents; ignored unless `measures` is true.
         pairs: whether corrupted documents are needed.
         gradients: whether gradients of the base's weights are needed.
@@ -37,6 +38,7 @@ class Selector:
     kept: bool = True
     modules: bool = True
     compares: bool = False
+    steps: bool = False
     documents: bool = True
     pairs: bool = False
     gradients: bool = False

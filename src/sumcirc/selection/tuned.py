@@ -4,13 +4,15 @@ It is given by `selector.after`, or made by a probe run: a few steps (`selector.
 LoRA on all modules of all layers. LoRA rather than full fine-tuning, since the selection is for
 adapters, and on all layers equally, so that none is favoured. The run depends on data.seed, not on
 the run's seed: it is made once and shared by all jobs and selectors of a sweep. Only `delta_energy`
-trains all weights instead; its scores are kept, not the model.
+trains all weights instead, and `extrapolated` does so for a few small steps; their scores are kept,
+not the models.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -39,6 +41,8 @@ RANK = 8
 WARMUP = 0.1  # fraction of the steps
 CLIP = 1.0  # largest gradient norm
 SETTING = "selector.after"
+SHARE = 0.01  # of the training pairs, for the first steps
+REDUCED = 0.01  # of the learning rate of full fine-tuning, for the same
 
 Config = TrainConfig | SelectConfig
 
@@ -152,10 +156,75 @@ def train_fully(config: Config, base: PreTrainedModel, data: SummarizationData) 
         UserError: no probe run is configured, or it diverges.
     """
     check_tuned(config)
-    own = _copied(config, base)
+    own = _copied(config, base, base.dtype)
     adapt(own, AdaptationConfig(kind=Adaptation.full))
-    _train(own, config, data, ("model.learning_rate", config.model.learning_rate))
+    rate = config.model.learning_rate
+    _train(own, config, data, _probe_run(config, "model.learning_rate", rate))
     return own
+
+
+def train_first_steps(
+    config: Config, base: PreTrainedModel, data: SummarizationData
+) -> PreTrainedModel:
+    """Return a copy of the base, in float32 at least, after a few small steps of full fine-tuning.
+
+    These are as many steps of `trainer.batch_size` pairs as 1 % of the training pairs take, rounded
+    up, at 1 % of the learning rate of full fine-tuning.
+
+    Seeds torch's generator, so callers have to restore its state.
+
+    Args:
+        config: configuration of the job.
+        base: the base model.
+        data: the data on which the copy is trained.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    # half precision would round such small steps away
+    own = _copied(config, base, torch.promote_types(base.dtype, torch.float32))
+    adapt(own, AdaptationConfig(kind=Adaptation.full))
+    batch_size = config.trainer.batch_size
+    steps = math.ceil(SHARE * len(data.encoded["train"]) / batch_size)
+    rate = REDUCED * config.model.learning_rate
+    name = config.selector.name
+    shown = f"selector={name and name.value}"
+    remedy = "lower model.learning_rate, of which it takes a hundredth, or take another selector"
+    _train(own, config, data, ProbeRun(steps, rate, shown, remedy))
+    return own
+
+
+def first_step_settings(config: Config) -> list[int | float | str | None]:
+    """Return a cache key of what determines `train_first_steps` apart from the base and the data.
+
+    Args:
+        config: configuration of the job.
+    """
+    rate, dropout = config.model.learning_rate, config.model.dropout
+    return [SHARE, REDUCED, rate, config.trainer.batch_size, dropout]
+
+
+@dataclass(frozen=True)
+class ProbeRun:
+    """A short training run.
+
+    Attributes:
+        steps: number of optimizer steps.
+        rate: learning rate.
+        setting: the setting that asked for the run, for messages.
+        remedy: what helps if the run diverges, for the same.
+    """
+
+    steps: int
+    rate: float
+    setting: str
+    remedy: str
+
+
+def _probe_run(config: Config, setting: str, rate: float) -> ProbeRun:
+    steps = config.selector.probe_steps
+    remedy = f"lower {setting} (the rate is {rate:g}), or give selector.after=RUN_DIR"
+    return ProbeRun(steps, rate, f"selector.probe_steps={steps}", remedy)
 
 
 def _train_adapter(config: Config, base: PreTrainedModel, data: SummarizationData) -> PeftModel:
@@ -163,35 +232,37 @@ def _train_adapter(config: Config, base: PreTrainedModel, data: SummarizationDat
 
     Seeds torch's generator, so callers have to restore its state.
     """
-    model = adapt(_copied(config, base), AdaptationConfig(kind=Adaptation.lora, rank=RANK))
+    own = _copied(config, base, base.dtype)
+    model = adapt(own, AdaptationConfig(kind=Adaptation.lora, rank=RANK))
     assert isinstance(model, PeftModel)
-    _train(model, config, data, ("model.lora_learning_rate_scale", _rate(config)))
+    setting = "model.lora_learning_rate_scale"
+    _train(model, config, data, _probe_run(config, setting, _rate(config)))
     return model
 
 
-def _copied(config: Config, base: PreTrainedModel) -> PreTrainedModel:
+def _copied(config: Config, base: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     torch.manual_seed(config.data.seed)
-    return load_model(config.model, base.dtype).to(base.device)  # type: ignore[arg-type]
+    return load_model(config.model, dtype).to(base.device)  # type: ignore[arg-type]
 
 
 def _train(
     model: PreTrainedModel | PeftModel,
     config: Config,
     data: SummarizationData,
-    rate: tuple[str, float],
+    run: ProbeRun,
 ) -> None:
-    """Train a model in place for the steps of the probe run.
+    """Train a model in place.
 
     Args:
         model: the model, of which some parameters require gradients.
         config: configuration of the job.
         data: the data on which it trains.
-        rate: the setting that determines the learning rate, and the rate.
+        run: number of steps, and learning rate.
     """
-    steps = config.selector.probe_steps
+    steps = run.steps
     hooked = HookedModel(model)
     trained = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=rate[1], weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained, lr=run.rate, weight_decay=0.0)
     schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))
     pairs = data.encoded["train"]
     division = Division(config.trainer.batch_size)
@@ -202,8 +273,7 @@ def _train(
             loss = summary_loss(hooked.backbone, hooked.unembedding, batch.to(model.device))
             if not math.isfinite(loss.item()):
                 raise UserError(
-                    f"selector.probe_steps={steps}: the probe run's loss is {loss.item()};"
-                    f" lower {rate[0]} (the rate is {rate[1]:g}), or give selector.after=RUN_DIR"
+                    f"{run.setting}: the probe run's loss is {loss.item()}; {run.remedy}"
                 )
             optimizer.zero_grad()
             loss.backward()
