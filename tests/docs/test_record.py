@@ -20,6 +20,7 @@ from sumcirc.jobs import report
 from sumcirc.placement import tables as landscape_tables
 from sumcirc.placement.analysis import Analysis
 from sumcirc.placement.landscape_files import read_landscape
+from sumcirc.placement.selectors import best_by_luck
 from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compare
 from sumcirc.reporting.comparison_files import arm_rows, difference_rows, markdown
 from sumcirc.reporting.runs import read_runs
@@ -319,6 +320,14 @@ def test_the_page_on_placement_states_its_records() -> None:
     for table in landscape_tables.tables(analysis, judged):
         missing = [row for row in markdown_table(table).splitlines()[2:] if row not in page]
         assert missing == [], table.title
+    words, luck = " ".join(page.split()), best_by_luck(len(stored), len(landscape.sets))
+    assert f"of {len(stored)} selectors that draw at random one picks the best set in" in words
+    assert f"in {100 * luck:.0f} % of landscapes" in words
+    one = next(one for one in judged if one.name == "extrapolated")
+    assert one.agreement is not None
+    skill, rank = one.skill, one.agreement.spearman
+    assert f"sixth set ({skill.skill:.2f} [{skill.low:.2f}, {skill.high:.2f}])" in words
+    assert f"(rank correlation {rank:.2f})" in words
     with (folder / "rates.csv").open() as file:
         rates = {(row["layers"], row["scale"]): row for row in csv.DictReader(file)}
     for layers in ("0,1,2", "3,4,5", "0,2,4", "1,3,5"):
