@@ -43,6 +43,9 @@ def test_words_without_equals_are_paths(tmp_path: Path, monkeypatch: pytest.Monk
         (("loss=-1",), "loss=-1"),
         (("confidence=2",), "confidence=2"),
         (("wanted=0",), "wanted=0"),
+        (("wanted=-1",), "wanted=-1"),
+        (("wanted=1", "arms=0"), "arms=0"),
+        (("arms=6",), "arms=6: is for planning"),
         (("seed=1",), "seed"),
     ],
 )
@@ -157,6 +160,7 @@ def test_the_command_can_be_given_again(tmp_path: Path) -> None:
         "loss=2.5",
         "metric=rouge1",
         "wanted=1.5",
+        "arms=6",
     )
     first = composed(*words)
     again = composed(*shlex.split(report.command(first))[2:])

@@ -86,6 +86,19 @@ def test_a_wanted_difference_takes_so_many_seeds(sweep: Path) -> None:
     assert table.rows[0][0] == f"{documents}"
 
 
+def test_a_larger_sweep_is_planned_from_a_smaller_one(sweep: Path) -> None:
+    parts, documents = shared(sweep)
+    comparison = compared(sweep, wanted=4.0, arms=9)
+    found = needs(comparison, "random", 0.04)
+    assert [one.seeds for one in found] == [
+        seeds_needed(parts, documents * times, 0.04, 0.05 / 9) for times in (1, 2, 5, 10)
+    ]
+    fewer = needs(compared(sweep, wanted=4.0), "random", 0.04)
+    assert (found[0].seeds or 101) > (fewer[0].seeds or 101)
+    (table,) = (one for one in tables(comparison) if one.title.startswith("to show"))
+    assert "Holm over 9 arms" in table.title
+
+
 def test_two_seeds_are_enough_to_plan_with_but_show_nothing(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", MEANS, seeds=(1, 2), noise=0.05)
     comparison = compared(folder, wanted=4.0)

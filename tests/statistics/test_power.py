@@ -15,7 +15,7 @@ from sumcirc.statistics.power import (
     power,
     seeds_needed,
 )
-from sumcirc.statistics.seeds import crossed_difference, mean_squares
+from sumcirc.statistics.seeds import crossed_difference, holm, mean_squares
 
 
 def drawn(
@@ -106,6 +106,39 @@ def test_seeds_needed_is_the_first_number_that_is_enough() -> None:
     # the documents alone vary too much, whatever the number of runs
     assert seeds_needed(parts, 100, 0.2, 0.05) is None
     assert seeds_needed(parts, 5_000, 0.4, 0.05) is not None
+
+
+@pytest.mark.parametrize("effects", [(1.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
+def test_a_planned_sweep_shows_the_difference_after_holms_correction(
+    effects: tuple[float, ...],
+) -> None:
+    """Sweeps of three arms and their control, tested as `sumcirc report` does, in every step."""
+    spread, hard, rest, size, documents, sweeps = 0.7, 1.0, 3.0, 1.4, 60, 1_000
+    # a difference of two arms has twice the variance of an arm
+    parts = Components((2 * spread**2,), (2 * rest**2,), 2 * hard**2)
+    seeds = seeds_needed(parts, documents, size, 0.05 / len(effects))
+    assert seeds is not None
+    assert seeds > 4
+    rng, shown = np.random.default_rng(7), []
+    for _ in range(sweeps):
+        arms = (
+            rng.normal(size=(1, 1, documents))  # how hard a document is for all arms
+            + hard * rng.normal(size=(len(effects) + 1, 1, documents))
+            + spread * rng.normal(size=(len(effects) + 1, seeds, 1))
+            + rest * rng.normal(size=(len(effects) + 1, seeds, documents))
+        )
+        found = [
+            crossed_difference(arm + size * effect, arms[0], paired=True).p_value
+            for arm, effect in zip(arms[1:], effects, strict=True)
+        ]
+        shown.append(holm(found)[0] < 0.05)
+    share, error = np.mean(shown), math.sqrt(0.8 * 0.2 / sweeps)
+    alone = power(parts, [seeds], documents, size, 0.05 / len(effects))
+    assert 0.8 <= alone < 0.88
+    # the later steps of Holm's correction only add to the first, at which the plan is made
+    assert share > alone - 3 * error
+    if sum(effects) == 1:
+        assert share < alone + 3 * error + 0.05
 
 
 def test_runs_that_do_not_vary_show_everything() -> None:

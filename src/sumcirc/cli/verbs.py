@@ -38,6 +38,7 @@ usage: sumcirc VERB [overrides]
   sumcirc pairs data=cnn_dailymail out=pairs.jsonl
   sumcirc status SWEEP_DIR
   sumcirc report SWEEP
+  sumcirc report SWEEP wanted=1.0
   sumcirc dashboard SWEEP
   sumcirc placement SWEEP
   sumcirc placement SWEEP score=[2,3,5]

@@ -160,6 +160,7 @@ def _compared(
         loss=config.loss,
         confidence=config.confidence,
         wanted=config.wanted,
+        arms=config.arms,
     )
     comparison = compare(runs, left_out, options)
     of_data = lines_of_runs([run.summary for run in runs])
@@ -210,7 +211,7 @@ def command(config: ReportConfig) -> str:
         words.append(f"metric={config.metric}")
     if config.against != defaults.against:
         words.append(f"against=[{','.join(map(_quoted, config.against))}]")
-    for name in ("loss", "confidence", "wanted"):
+    for name in ("loss", "confidence", "wanted", "arms"):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"{name}={getattr(config, name)}")
     if config.out is not None:

@@ -50,6 +50,8 @@ class ComparisonOptions:
         confidence: level of the intervals, such as 0.95.
         wanted: difference in `metric`, as shown in tables, for which seeds are planned; None plans
             for none.
+        arms: number of arms that the planned sweep compares with a control; None for as many as are
+            compared here.
     """
 
     metric: str = ROUGE_LSUM
@@ -57,6 +59,7 @@ class ComparisonOptions:
     loss: float | None = None
     confidence: float = 0.95
     wanted: float | None = None
+    arms: int | None = None
 
 
 @dataclass(frozen=True)

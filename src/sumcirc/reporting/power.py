@@ -80,7 +80,7 @@ def with_power(differences: Sequence[Difference], alpha: float) -> list[Differen
 def needs(comparison: ArmComparison, against: str, difference: float) -> list[Need]:
     """Return the numbers of seeds that show a difference from a control, by number of documents.
 
-    As many arms are tested as are compared here. Variances are those of arms whose layers aren't
+    As many arms are tested as `planned_arms` says. Variances are those of arms whose layers aren't
     random, if there are such arms, and of arms with the same seeds, if there are such.
 
     Args:
@@ -95,11 +95,22 @@ def needs(comparison: ArmComparison, against: str, difference: float) -> list[Ne
     shared = _shared(differences)
     if not shared:
         return []
-    parts, level = shared[min(shared)], comparison.alpha / len(differences)
+    parts, level = shared[min(shared)], comparison.alpha / planned_arms(comparison, against)
     return [
         Need(count, seeds_needed(parts, count, difference, level))
         for count in (comparison.documents * times for times in TIMES)
     ]
+
+
+def planned_arms(comparison: ArmComparison, against: str) -> int:
+    """Return the number of arms that a planned sweep compares with a control.
+
+    Args:
+        comparison: the comparison of the runs from which it is planned.
+        against: name of the control, see `ComparisonOptions.against`.
+    """
+    options = comparison.options
+    return options.arms or len(comparison.of(against, options.metric))
 
 
 def check_wanted(comparison: ArmComparison) -> None:

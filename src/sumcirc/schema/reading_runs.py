@@ -39,6 +39,8 @@ class ReportConfig:
     # difference in `metric`, as shown in tables, such as 1.0 for a point of ROUGE: the report says
     # how many seeds and documents show it; null: none
     wanted: Optional[float] = None
+    # arms that the planned sweep compares with a control, for `wanted`; null: as many as these runs
+    arms: Optional[int] = None
     logger: LoggerConfig = MISSING
 
     def __post_init__(self) -> None:
@@ -52,6 +54,12 @@ class ReportConfig:
             f"against={self.against}: name one control or more, each once",
         )
         positive(self, "", "loss", "wanted")
+        at_least(self, "", 1, "arms")
+        require(
+            self.arms is None or self.wanted is not None,
+            f"arms={self.arms}: is for planning; say which difference the planned sweep is to show,"
+            " such as wanted=1.0, or leave it out",
+        )
         require(
             0 < self.confidence < 1,
             f"confidence={self.confidence}: must lie between 0 and 1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sumcirc.reporting.arms import control_title, in_text
 from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.kinds import Table
-from sumcirc.reporting.power import needs
+from sumcirc.reporting.power import needs, planned_arms
 from sumcirc.statistics.power import MOST_SEEDS, POWER
 from sumcirc.tracking.score_names import SCORES, scale_of
 
@@ -26,7 +26,7 @@ def power_tables(comparison: ArmComparison) -> list[Table]:
     found = []
     for against in comparison.options.against:
         rows = needs(comparison, against, wanted / scale)
-        arms = len(comparison.of(against, metric))
+        arms = planned_arms(comparison, against)
         if rows:
             title = (
                 f"to show a difference of {wanted:g} in {SCORES[metric]}"
