@@ -97,6 +97,7 @@ COMMANDS = [
         "sweep.name=arms",
         "adaptation=full,lora,adalora,pissa",
         "evaluation.retention=texts.jsonl",
+        *("trainer.checkpoint_every=1", "trainer.keep_checkpoints=-1"),
     ],
     [
         *("train", *TRAINED, "sweep.name=watched", f"callbacks.watch=[{WATCHERS}]"),
@@ -121,7 +122,7 @@ COMMANDS = [
     [
         *("compare", f"after=[{FULL},{LORA}]", *SMALL, "sweep.name=compared", "compare.items=2"),
         *("compare.random_sets=1", "compare.top=2", "compare.lambdas=[1]"),
-        "compare.parts=[output,mlp]",
+        *("compare.parts=[output,mlp]", "compare.path.trajectory=true"),
     ],
     [
         *("compare", f"after={FULL}", *SMALL, "sweep.name=masked", "compare.analyses=[masks]"),

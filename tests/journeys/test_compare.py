@@ -21,7 +21,7 @@ from tests.support.small_models import small_config, write_model
 SMALL = ["compare.items=3", "trainer.threads=1"]
 FEW = ["compare.parts=[mlp]", "compare.top=0", "compare.lambdas=[0.0,1.0]", "compare.items=2"]
 TABLES = {"patching", "sets", "synergy", "direct", "attention", "surgery", "text"}
-TABLES |= {"path", "path_effects", "logit_lens"}
+TABLES |= {"path", "path_effects", "path_pairs", "logit_lens"}
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,14 @@ In `compare/NAME/` of a run directory, as Parquet tables with one row per item:
     text        arm, layer, module, amount, text; loss
     path        grain, unit, layer, part, index, item; score
     path_effects    kind (add, remove, shapley, keep, drop, random), grain, unit, size, item; value
+    path_pairs  kind (add, remove, shapley), grain, unit, other, item; value
+    trajectory  grain, unit, layer, part, index, start, end (steps), item; score
+    trajectory_metric  step, item; metric
     masks       ranking, draw, size, kind (kept, left), item; value
     mask_units  ranking, draw, unit; score, rank
 
-receiver, donor, effect, attributed, synergy, metric, score in `path`, and value in `direct`,
-`path_effects` and `masks` have the unit of the metric.
+receiver, donor, effect, attributed, synergy, metric, score in `path` and `trajectory`, and value in
+`direct`, `path_effects`, `path_pairs` and `masks` have the unit of the metric.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ from sumcirc.compare.masks.learned_masks import LearnedMasks
 from sumcirc.compare.masks.mask_summary import mask_rows, unit_rows
 from sumcirc.compare.patching.patching_runs import Carried
 from sumcirc.compare.path.path_attribution import PathAttribution
-from sumcirc.compare.path.path_summary import effect_rows, path_rows
+from sumcirc.compare.path.path_summary import effect_rows, pair_rows, path_rows
+from sumcirc.compare.path.trajectory import Trajectory
+from sumcirc.compare.path.trajectory_summary import metric_rows, trajectory_rows
 from sumcirc.compare.span_attention import SpanAttention
 from sumcirc.schema import Analysis
 from sumcirc.storage.writing import write_table
@@ -63,6 +68,7 @@ class Findings:
         delta_scaling: results of scaling the change from the model before to the fine-tuned model.
         path: the gain attributed along the change; a text says why there is none.
         masks: learned masks over the change; a text says why there are none.
+        trajectory: the gain attributed along the training trajectory.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Findings:
     path: PathAttribution | str | None = None
     masks: LearnedMasks | str | None = None
     logit_lens: dict[str, ItemLens] = field(default_factory=dict)
+    trajectory: Trajectory | None = None
 
     def save(self, folder: Path, analysis: Analysis) -> None:
         """Write the tables of an analysis that have rows, or its measure records, to a folder.
@@ -109,10 +116,21 @@ class Findings:
             case Analysis.delta_scaling:
                 return {"surgery": self._delta_scaling(), "text": self._text()}
             case Analysis.path if isinstance(self.path, PathAttribution):
-                return {"path": path_rows(self.path), "path_effects": effect_rows(self.path)}
+                return {
+                    "path": path_rows(self.path),
+                    "path_effects": effect_rows(self.path),
+                    "path_pairs": pair_rows(self.path),
+                    **self._trajectory(),
+                }
             case Analysis.masks if isinstance(self.masks, LearnedMasks):
                 return {"masks": mask_rows(self.masks), "mask_units": unit_rows(self.masks)}
         return {}
+
+    def _trajectory(self) -> dict[str, Iterator[Mapping[str, Any]]]:
+        found = self.trajectory
+        if found is None:
+            return {}
+        return {"trajectory": trajectory_rows(found), "trajectory_metric": metric_rows(found)}
 
     def _patching(self) -> Iterator[Mapping[str, Any]]:
         for direction, one in self.carried.items():

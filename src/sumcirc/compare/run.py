@@ -7,7 +7,7 @@ stored on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -28,6 +28,7 @@ from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import carry
 from sumcirc.compare.patching.patching_scores import PatchingSetup
 from sumcirc.compare.path.path_attribution import NoGainError, attribute_path
+from sumcirc.compare.path.trajectory import Checkpoint, attribute_trajectory
 from sumcirc.compare.result_files import ResultFiles
 from sumcirc.compare.span_attention import default_pairs, span_attention
 from sumcirc.data.encoding import Encoder
@@ -58,6 +59,8 @@ class ModelComparison:
         models: loads the models.
         scratch: an empty folder for activations and weights.
         files: to which the results of an analysis are written when it is finished.
+        checkpoints: states of each model's training, by the model's name, if path attribution
+            follows them.
 
     Raises:
         UserError: the settings name positions that no item has, or masks are requested and there
@@ -72,10 +75,12 @@ class ModelComparison:
         models: Models,
         scratch: Path,
         files: ResultFiles,
+        checkpoints: Mapping[str, Sequence[Checkpoint]] | None = None,
     ) -> None:
         self.config, self.options = config, config.compare
         self.texts, self.items = texts, texts.items
         self.encoder, self.models, self.scratch, self.files = encoder, models, scratch, files
+        self.checkpoints = checkpoints or {}
         self.positions = positions_of(config.compare, texts.items)
         self.items.check_positions(self.positions, "compare.positions")
         if self._does(Analysis.masks):
@@ -240,7 +245,11 @@ class ModelComparison:
 
         given = (model, weights, self.items)
         if self._does(Analysis.path):
-            one.path = _or_reason(attribute_path, *given, options.path, options.batch_size, label)
+            rest = (options.path, options.batch_size, label)
+            one.path = _or_reason(attribute_path, *given, *rest)
+            states = self.checkpoints.get(side.name)
+            if states and not isinstance(one.path, str):
+                one.trajectory = attribute_trajectory(*given, states, one.path, *rest)
             self.files.add(one, Analysis.path)
         if self._does(Analysis.masks):
             one.masks = _or_reason(learn_masks, *given, options.masks, options.batch_size, label)

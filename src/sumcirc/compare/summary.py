@@ -16,6 +16,7 @@ from sumcirc.compare.patching.components import Component
 from sumcirc.compare.patching.patching_runs import Carried, agreement, label_of
 from sumcirc.compare.patching.patching_scores import halves
 from sumcirc.compare.path.path_summary import path_summary
+from sumcirc.compare.path.trajectory_summary import trajectory_summary
 from sumcirc.compare.record_differences import most_changed_heads, most_changed_layers
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import Analysis
@@ -72,8 +73,12 @@ def summarize_analysis(found: Findings, analysis: Analysis, shape: Shape) -> dic
         case Analysis.delta_scaling if found.delta_scaling is not None:
             return {"surgery": _delta_scaling(found.delta_scaling)}
         case Analysis.path if found.path is not None:
-            reason = {"left_out": found.path}
-            return {"path": reason if isinstance(found.path, str) else path_summary(found.path)}
+            if isinstance(found.path, str):
+                return {"path": {"left_out": found.path}}
+            summary = path_summary(found.path)
+            if found.trajectory is not None:
+                summary["trajectory"] = trajectory_summary(found.trajectory)
+            return {"path": summary}
         case Analysis.masks if found.masks is not None:
             reason = {"left_out": found.masks}
             return {"masks": reason if isinstance(found.masks, str) else mask_summary(found.masks)}

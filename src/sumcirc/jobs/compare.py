@@ -44,6 +44,7 @@ def check(config: CompareConfig) -> None:
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
     from sumcirc.errors import UserError
+    from sumcirc.jobs._checkpoints import check_trajectory
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import context_length, shape
     from sumcirc.models.loading import load_tokenizer, read_model_config
@@ -65,6 +66,8 @@ def check(config: CompareConfig) -> None:
             check_delta_scaling(before, side, config.compare.lambdas if scaled else ())
         if not {Analysis.path, Analysis.masks}.isdisjoint(config.compare.analyses):
             check_path(side)
+        if config.compare.follows:
+            check_trajectory(before, side)
         check_settings(before, side, config.compare.analyses)
     model_config = read_model_config(config.model)
     for one in config.compare.sets:
@@ -122,6 +125,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.compare.result_files import ResultFiles
     from sumcirc.compare.run import ModelComparison, positions_of
     from sumcirc.data.encoding import Encoder
+    from sumcirc.jobs._checkpoints import trajectory_of
     from sumcirc.models.architectures import context_length, shape
     from sumcirc.models.loading import load_tokenizer, read_model_config
     from sumcirc.models.model_pairs import Models
@@ -159,7 +163,9 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     ):
         with clock.phase("compare"):
             models = Models(device(config.trainer), texts.longest)
-            job = ModelComparison(config, texts, encoder, models, Path(scratch), files)
+            follows = config.compare.follows
+            states = {one.name: trajectory_of(one) for one in afters} if follows else {}
+            job = ModelComparison(config, texts, encoder, models, Path(scratch), files, states)
             found, pairs = job.run(before, afters)
         with clock.phase("write"):
             _draw(found, pairs, files, texts.items.unit)

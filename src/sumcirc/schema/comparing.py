@@ -82,6 +82,12 @@ class PathOptions:
     # models that may be run for Shapley values: of all subsets, or of drawn orders where they don't
     # suffice
     models: int = 64
+    # interactions of pairs of these units also where not all subsets are run; takes up to n (n - 1)
+    # more models for n units
+    interactions: bool = False
+    # scores also along the training trajectory, from checkpoint to checkpoint of the run `after`,
+    # with up to `nodes` points between two checkpoints
+    trajectory: bool = False
 
     def __post_init__(self) -> None:
         at_least(self, "compare.path.", 14, "nodes")
@@ -187,6 +193,11 @@ class CompareOptions:
             and sorted(set(self.lambdas)) == self.lambdas,
             f"compare.lambdas={self.lambdas}: must be rising numbers such as [0,0.5,1]",
         )
+
+    @property
+    def follows(self) -> bool:
+        """Whether path attribution also follows the training trajectory."""
+        return Analysis.path in self.analyses and self.path.trajectory
 
     @property
     def memory(self) -> int:

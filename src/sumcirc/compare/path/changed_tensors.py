@@ -216,7 +216,7 @@ def changed_tensors(
     found = []
     for target, name, change in located_changes(hooked, before):
         if isinstance(change, WeightChange):
-            made = _weight(partition, target, name, change, directions)
+            made = weight_tensors(partition, target, name, change, directions)
         elif isinstance(change, ScalingChange):
             made = _low_rank(partition, target, name, change, directions)
         else:
@@ -225,10 +225,18 @@ def changed_tensors(
     return found
 
 
-def _weight(
+def weight_tensors(
     partition: Partition, target: Target, name: str, change: WeightChange, directions: int
 ) -> list[ChangedTensor]:
-    """Return a changed parameter, or nothing if it doesn't differ."""
+    """Return a changed parameter, or nothing if it doesn't differ.
+
+    Args:
+        partition: assigns its entries to units.
+        target: the part of the model that contains it.
+        name: full name of its module.
+        change: the parameter with its change.
+        directions: largest number of singular directions.
+    """
     parameter = change.parameter
     bias = parameter.ndim == 1 and target.module in MODULES
     place = partition.place(target, name, bias)
@@ -248,7 +256,7 @@ def _low_rank(
         if place.matrix is not None and len(change.names) > 1:
             number, linear = place.matrix
             place = replace(place, matrix=(number, f"{linear} ({adapter})"))
-        b, a = _factors(layer, adapter)
+        b, a = factors_of(layer, adapter)
         energies = getattr(layer, "lora_E", {})  # AdaLoRA
         right = a.data * energies[adapter].data if adapter in energies else a.data
         if b.any() and right.any():
@@ -315,8 +323,13 @@ def _divided(
     return [one]
 
 
-def _factors(layer: Any, adapter: str) -> tuple[nn.Parameter, nn.Parameter]:
-    """Return B [out, rank] and A [rank, in] of an adapter."""
+def factors_of(layer: Any, adapter: str) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return B [out, rank] and A [rank, in] of an adapter.
+
+    Args:
+        layer: PEFT's LoRA layer.
+        adapter: name of the adapter.
+    """
     if adapter in getattr(layer, "lora_embedding_A", {}):
         return layer.lora_embedding_B[adapter], layer.lora_embedding_A[adapter]
     b, a = layer.lora_B[adapter], layer.lora_A[adapter]

@@ -13,6 +13,7 @@ item, which is checked. Of a LoRA only its factors are used; see `changed_tensor
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.compare.deltas.deltas import Before
 from sumcirc.compare.items.item_set import ItemBatch, ItemSet
+from sumcirc.compare.path.interactions import Interactions, interactions_of, pair_subsets
 from sumcirc.compare.path.quadrature import Integral, integrate
 from sumcirc.compare.path.subsets import Effects, Subsets, effects_of, planned
 from sumcirc.compare.path.unit_change import UnitChange, unit_change
@@ -34,6 +36,8 @@ from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.runtime.progress import Counted, silent
 from sumcirc.schema import Grain, PathOptions
 from sumcirc.statistics.noise import no_gap
+
+log = logging.getLogger(__name__)
 
 Values = NDArray[np.float64]
 
@@ -54,6 +58,8 @@ class PathAttribution:
         moved: for each grain, [units] change of the mean score between 3 and 7 nodes a panel.
         integral: the quadrature, with its errors.
         effects: effects of subsets of units; None if they were not requested.
+        interactions: interactions of pairs of these units; None if not all subsets were run and
+            they were not requested.
     """
 
     items: list[str]
@@ -64,6 +70,7 @@ class PathAttribution:
     moved: dict[Grain, Values]
     integral: Integral
     effects: Effects | None
+    interactions: Interactions | None = None
 
     @property
     def gain(self) -> Values:
@@ -129,14 +136,9 @@ def attribute_path(
         moved = change.by_grain(
             np.sum([panel.fine - panel.coarse for panel in integral.panels], axis=0).mean(0)
         )
-        effects = None
+        effects = interactions = None
         if options.effects is not None:
-            grain = options.effects
-            count = len(change.units[grain])
-            total = planned(count, options.models)[0]
-            with counted(f"keep and remove each {grain}", total) as done:
-                subsets = Subsets(count, lambda factors: run.subset(grain, factors), done)
-                effects = effects_of(grain, subsets, scores[grain].mean(0), options.models)
+            effects, interactions = _of_subsets(run, change, scores, options, counted)
     return PathAttribution(
         items.ids,
         change.units,
@@ -146,7 +148,33 @@ def attribute_path(
         moved,
         integral,
         effects,
+        interactions,
     )
+
+
+def _of_subsets(
+    run: PathRuns,
+    change: UnitChange,
+    scores: dict[Grain, Values],
+    options: PathOptions,
+    counted: Counted,
+) -> tuple[Effects, Interactions | None]:
+    """Keep and remove units, and pairs of units if that is asked for or takes no further run."""
+    assert options.effects is not None
+    grain, models = options.effects, options.models
+    count = len(change.units[grain])
+    with counted(f"keep and remove each {grain}", planned(count, models)[0]) as done:
+        subsets = Subsets(count, lambda factors: run.subset(grain, factors), done)
+        effects = effects_of(grain, subsets, scores[grain].mean(0), models)
+    more = len(pair_subsets(count) - subsets.known.keys())
+    if not more:
+        return effects, interactions_of(subsets, effects.exact)
+    if not options.interactions:
+        return effects, None
+    log.info("path: interactions of pairs of %ss take %d more models", grain, more)
+    with counted(f"keep and remove pairs of {grain}s: {more} models", more) as done:
+        subsets.done = done
+        return effects, interactions_of(subsets, effects.exact)
 
 
 class PathRuns:

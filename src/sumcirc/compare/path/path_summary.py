@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from sumcirc.compare.path.interaction_summary import interaction_rows, interaction_summary
 from sumcirc.compare.path.path_attribution import PathAttribution
 from sumcirc.compare.path.subsets import Effects
 from sumcirc.compare.path.units import Unit
@@ -44,7 +45,10 @@ def path_summary(found: PathAttribution) -> dict[str, Any]:
         "units": {str(grain): _units(found, grain) for grain in Grain},
     }
     if found.effects is not None:
-        summary["effects"] = _effects(found, found.effects)
+        effects = summary["effects"] = _effects(found, found.effects)
+        if found.interactions is not None:
+            units = found.units[found.effects.grain]
+            effects["interactions"] = interaction_summary(found.interactions, units, found.gain)
     return summary
 
 
@@ -80,6 +84,13 @@ def effect_rows(found: PathAttribution) -> Iterator[Mapping[str, Any]]:
             for item, value in zip(found.items, row, strict=True):
                 about = {"kind": kind, "grain": grain, "unit": None, "size": size}
                 yield about | {"item": item, "value": float(value)}
+
+
+def pair_rows(found: PathAttribution) -> Iterator[Mapping[str, Any]]:
+    """Yield a row for every interaction of a pair of units, for every item."""
+    if found.effects is not None and found.interactions is not None:
+        grain = found.effects.grain
+        yield from interaction_rows(found.interactions, found.units[grain], found.items, str(grain))
 
 
 def _about(unit: Unit) -> dict[str, Any]:

@@ -107,12 +107,30 @@ class Integral:
         return self.errors.size <= 1
 
 
+@dataclass(frozen=True)
+class Goal:
+    """What the errors of an integral are compared with; the defaults are those of a whole change.
+
+    Attributes:
+        gain: mean gain of which errors are shares.
+        allowed: largest error relative to its tolerance.
+        first: ends of the first panels.
+        label: what the progress is shown as.
+    """
+
+    gain: float
+    allowed: float = 1.0
+    first: Sequence[float] = FIRST
+    label: str = "attribute along the change"
+
+
 def integrate(
     slope: Function,
     metric: Function,
     summed: slice,
     nodes: int,
     counted: Counted = silent,
+    goal: Goal | None = None,
 ) -> Integral:
     """Integrate the scores of all units over lambda from 0 to 1.
 
@@ -127,8 +145,12 @@ def integrate(
         counted: shows the progress, as `runtime.progress.counted` does: of the first panels, and
             then of each two into which a panel is divided, since how many there will be isn't known
             beforehand.
+        goal: what errors are shares of, and how large they may be; None for shares of the gain over
+            this lambda, up to their tolerances.
     """
-    gain = float((metric(1.0) - metric(0.0)).mean())
+    if goal is None:
+        goal = Goal(float((metric(1.0) - metric(0.0)).mean()))
+    gain = goal.gain
 
     def panel(start: float, end: float, done: Callable[[int], None]) -> Panel:
         half = (end - start) / 2
@@ -142,14 +164,14 @@ def integrate(
         return Panel(start, end, coarse, fine, metric(end) - metric(start))
 
     def panels_between(ends: Sequence[float]) -> list[Panel]:
-        with counted("attribute along the change", NODES * (len(ends) - 1)) as done:
+        with counted(goal.label, NODES * (len(ends) - 1)) as done:
             return [panel(start, end, done) for start, end in pairwise(ends)]
 
-    panels = panels_between(FIRST)
+    panels = panels_between(goal.first)
     evaluations = NODES * len(panels)
     while True:
         errors = errors_of(panels, gain, summed)
-        if errors.size <= 1 or evaluations + 2 * NODES > nodes:
+        if errors.size <= goal.allowed or evaluations + 2 * NODES > nodes:
             return Integral(panels, errors, evaluations)
         sizes = [errors_of([one], gain, summed).size for one in panels]
         worst = int(np.argmax(sizes))

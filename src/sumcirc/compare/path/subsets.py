@@ -78,7 +78,7 @@ class Subsets:
     def __init__(
         self, units: int, run: Callable[[Values], Values], done: Callable[[int], None] | None = None
     ) -> None:
-        self.units, self._run, self._done = units, run, done
+        self.units, self._run, self.done = units, run, done
         self.known: dict[Subset, Values] = {}
 
     def value(self, members: Iterable[int]) -> Values:
@@ -88,8 +88,8 @@ class Subsets:
             factors = np.zeros(self.units)
             factors[list(subset)] = 1.0
             self.known[subset] = self._run(factors)
-            if self._done is not None:
-                self._done(1)
+            if self.done is not None:
+                self.done(1)
         return self.known[subset]
 
 
@@ -134,7 +134,7 @@ def effects_of(
     left_out = ""
     if exact:
         shapley = _exact(subsets)[None]
-        sizes = _by_size(subsets, (_members(number) for number in range(2**count)))
+        sizes = _by_size(subsets, (members_of(number) for number in range(2**count)))
         random = np.stack(sizes)
     elif pairs:
         drawn = np.random.default_rng(seed)
@@ -170,7 +170,8 @@ def one_by_one(subsets: Subsets) -> tuple[Values, Values]:
     return add, remove
 
 
-def _members(number: int) -> list[int]:
+def members_of(number: int) -> list[int]:
+    """Return the units of the subset with a number, whose bits say which units are in it."""
     return [bit for bit in range(number.bit_length()) if number >> bit & 1]
 
 
@@ -187,7 +188,7 @@ def _exact(subsets: Subsets) -> Values:
     count = subsets.units
     found = np.zeros((count, *subsets.value(()).shape))
     for number in range(2**count):
-        members = _members(number)
+        members = members_of(number)
         outside = set(range(count)) - set(members)
         if not outside:
             continue

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class UnitChange:
         for grain in Grain:
             positions = [_positions(one, grain) for one in tensors]
             found = dict.fromkeys(unit for units, _ in positions for unit in units)
-            units = self.units[grain] = sorted(found, key=_order)
+            units = self.units[grain] = sorted(found, key=unit_order)
             number = {unit: i for i, unit in enumerate(units)}
             self._index[grain] = [
                 np.array([number[unit] for unit in own])[index] for own, index in positions
@@ -154,13 +155,32 @@ def unit_change(
     Raises:
         UserError: the change can't be scaled; see `changed_tensors`.
     """
+    found = partial(changed_tensors, hooked, before, groups, directions)
+    with held(hooked, found) as change:
+        yield change
+
+
+@contextmanager
+def held(
+    hooked: HookedModel, tensors_of: Callable[[ExitStack], list[ChangedTensor]]
+) -> Iterator[UnitChange]:
+    """Yield changed tensors as units in a `with` block; on exit the model is restored exactly.
+
+    The model is in evaluation mode inside the block, and only tensors with a change require
+    gradients.
+
+    Args:
+        hooked: the model.
+        tensors_of: function that returns the changed tensors; what it changes in the model is
+            restored by callbacks that it adds to the given stack.
+    """
     asking = [(parameter, parameter.requires_grad) for parameter in hooked.model.parameters()]
     with ExitStack() as stack, evaluating(hooked.model), torch.inference_mode(False):
         for parameter, asked in asking:
             stack.callback(parameter.requires_grad_, asked)
             parameter.requires_grad_(False)
         with torch.no_grad():
-            tensors = changed_tensors(hooked, before, groups, directions, stack)
+            tensors = tensors_of(stack)
         found = UnitChange(tensors)
         if tensors:
             stack.callback(found.scale, 1.0)
@@ -188,8 +208,12 @@ def _positions(one: ChangedTensor, grain: Grain) -> tuple[Sequence[Unit], NDArra
     return units, np.arange(len(units))
 
 
-def _order(unit: Unit) -> tuple[float, int, int]:
-    """Return a key that sorts units from the embedding to the last norm."""
+def unit_order(unit: Unit) -> tuple[float, int, int]:
+    """Return a key that sorts units from the embedding to the last norm.
+
+    Args:
+        unit: the unit.
+    """
     layer = unit.layer
     if layer is None:
         layer = -1 if unit.part == EMBEDDING else np.inf

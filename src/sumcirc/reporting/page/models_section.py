@@ -13,7 +13,7 @@ from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.lens_curves import COMPARED, lens_of_models
 from sumcirc.reporting.views.mask_views import mask_view
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
-from sumcirc.reporting.views.path_views import path_view
+from sumcirc.reporting.views.path_views import further_views, path_view
 from sumcirc.tracking.run_records import RunRecords
 
 LISTED = 12  # number of rows in a table
@@ -72,6 +72,8 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
         blocks += charts(partial(compared_models.scaled_deltas, found["surgery"]))
     if found.get("path"):
         blocks += panel_charts(partial(path_view, found["path"]))
+        for _, view in further_views(found["path"]):
+            blocks += panel_charts(view)
     if found.get("masks"):
         blocks += panel_charts(partial(mask_view, found["masks"]))
     return blocks + [TableBlock(table, folded=True) for table in tables(found, unit, LISTED)]

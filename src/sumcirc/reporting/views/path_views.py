@@ -7,14 +7,17 @@ compare` writes. Scores and effects are shares of the gain.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sumcirc.reporting.kinds import Bar, Bars, Curve, Curves, Map, NotDrawableError, Table, View
 from sumcirc.reporting.tables import interval_column
+from sumcirc.reporting.views.interaction_views import interaction_table, interaction_view
 from sumcirc.reporting.views.nulls import or_nan
+from sumcirc.reporting.views.trajectory_views import trajectory_tables, trajectory_view
 from sumcirc.schema import MODULES
 
 Row = Mapping[str, Any]
@@ -78,7 +81,9 @@ def path_tables(found: Row, listed: int) -> list[Table]:
         made.append(Table(title, headings, [list(row) for row in zip(*columns, strict=True)]))
     if effects is not None:
         made.append(_curve(effects, listed))
-    return made
+        pairs = interaction_table(effects, listed)
+        made += [] if pairs is None else [pairs]
+    return made + (trajectory_tables(found["trajectory"], listed) if "trajectory" in found else [])
 
 
 def _curve(effects: Row, listed: int) -> Table:
@@ -154,6 +159,21 @@ def path_view(found: Row) -> View:
         columns=("what", "unit", "size", "mean", "low", "high"),
         rows=table,
     )
+
+
+def further_views(found: Row) -> list[tuple[str, Callable[[], View]]]:
+    """Return the views of results beyond path scores, by the names of their figures.
+
+    Args:
+        found: results of path attribution.
+    """
+    effects = found.get("effects", {})
+    made: list[tuple[str, Callable[[], View]]] = []
+    if "interactions" in effects:
+        made.append(("path_pairs", partial(interaction_view, effects)))
+    if "trajectory" in found:
+        made.append(("path_trajectory", partial(trajectory_view, found["trajectory"])))
+    return made
 
 
 def _modules(rows: Sequence[Row]) -> Map | None:

@@ -68,6 +68,34 @@ class CurvePoint(TypedDict):
     random: NotRequired[Bounds]
 
 
+class TestedBounds(Bounds):
+    """A mean as a fraction of the difference between the two models' metric, with its interval.
+
+    Attributes:
+        significant: whether it differs from zero.
+    """
+
+    significant: bool
+
+
+class UnitPair(TypedDict):
+    """Interactions of two units of the weight change, as fractions of the difference.
+
+    They are negative if the two stand in for each other, and positive if they need each other.
+
+    Attributes:
+        units: names of the two units.
+        add: interaction of the two alone.
+        remove: interaction of the two when they are removed from the model after.
+        shapley: the Shapley interaction index.
+    """
+
+    units: list[str]
+    add: TestedBounds
+    remove: TestedBounds
+    shapley: NotRequired[TestedBounds]
+
+
 class PathEffects(TypedDict):
     """Effects of units that are kept or removed.
 
@@ -81,6 +109,7 @@ class PathEffects(TypedDict):
         order: names of the units by their path scores.
         curve: effects of several units together.
         agreement: rank correlations of path scores with the effects.
+        interactions: interactions of each two units.
     """
 
     grain: str
@@ -92,6 +121,7 @@ class PathEffects(TypedDict):
     order: list[str]
     curve: list[CurvePoint]
     agreement: dict[str, Number]
+    interactions: NotRequired[list[UnitPair]]
 
 
 class PathErrors(TypedDict):
@@ -108,6 +138,95 @@ class PathErrors(TypedDict):
     document: Number
 
 
+class TrajectoryRow(Bounds):
+    """The part of the gain that is attributed to a unit over the training trajectory.
+
+    Attributes:
+        unit: name of the unit.
+        layer, part, index: what the unit is; null where it has none.
+        mean, low, high: its score over the trajectory as a fraction of the difference.
+        path: its path score along the straight line.
+        difference: the former minus the latter.
+        segments: its score on each segment.
+    """
+
+    unit: str
+    layer: Layer | None
+    part: str
+    index: int | None
+    path: Bounds
+    difference: TestedBounds
+    segments: list[TestedBounds]
+
+
+class TrajectorySegment(TypedDict):
+    """A segment of the trajectory between two checkpoints.
+
+    Attributes:
+        start, end: optimizer steps.
+        evaluations: number of points at which gradients were taken.
+        gain: its part of the difference.
+    """
+
+    start: Count
+    end: Count
+    evaluations: Count
+    gain: Bounds
+
+
+class StraightPath(TypedDict):
+    """Scores over the trajectory beside path scores along the straight line.
+
+    Attributes:
+        ranking: rank correlation of the two over units.
+        moved: half the sum of their absolute differences.
+        lowering: fraction of scores of segments that differ from zero and are against the gain.
+    """
+
+    ranking: Bounds
+    moved: Number
+    lowering: Number
+
+
+class TrajectoryCheckpoint(TypedDict):
+    """What a checkpoint says about the last one.
+
+    Attributes:
+        step: optimizer step.
+        gain: gain so far as a fraction of the last.
+        items: rank correlation of the two over items.
+        ranking: rank correlation of scores so far with the last over units, by grain.
+    """
+
+    step: Count
+    gain: Bounds
+    items: Bounds
+    ranking: dict[str, Bounds]
+
+
+class TrajectoryRecord(TypedDict):
+    """The gain attributed to parts of the weight change, along the training trajectory.
+
+    Attributes:
+        converged: whether the errors are within their tolerances.
+        errors: errors of the sums over segments.
+        segments: the segments.
+        units: scores of units, by grain.
+        straight: comparison with the straight line, by grain.
+        checkpoints: what each checkpoint says about the last one.
+        agrees_from: step from which on the ranking of units agrees with the last, by grain; null if
+            it doesn't before the last.
+    """
+
+    converged: bool
+    errors: PathErrors
+    segments: list[TrajectorySegment]
+    units: dict[str, list[TrajectoryRow]]
+    straight: dict[str, StraightPath]
+    checkpoints: list[TrajectoryCheckpoint]
+    agrees_from: dict[str, int | None]
+
+
 class PathRecord(TypedDict):
     """The gain attributed to parts of the weight change, along the change.
 
@@ -119,6 +238,7 @@ class PathRecord(TypedDict):
         panels: ends of the panels of the quadrature.
         units: scores of units, by grain.
         effects: effects of units that are kept or removed.
+        trajectory: the same along the training trajectory.
     """
 
     left_out: NotRequired[str]
@@ -130,6 +250,7 @@ class PathRecord(TypedDict):
         Annotated[dict[str, list[PathRow]], Keys(allowed=("layer", "module", "head", "direction"))]
     ]
     effects: NotRequired[PathEffects]
+    trajectory: NotRequired[TrajectoryRecord]
 
 
 class MaskPoint(TypedDict):
