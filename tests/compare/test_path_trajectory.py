@@ -133,6 +133,25 @@ def test_every_segment_is_the_naive_integral(family: str, low_rank: bool) -> Non
     assert found.converged
 
 
+@pytest.mark.parametrize("family", ["gpt2", "qwen2"])
+def test_the_norm_of_a_low_rank_segment_is_that_of_its_product(family: str) -> None:
+    base = base_of(family)
+    first, second, _ = three_states(base, low_rank=True)
+    hooked = HookedModel(copy.deepcopy(second))
+    tensors = partial(segment_tensors, hooked, None, trained(first), trained(second), 3)
+    step = {
+        name: value - dense(base, first, low_rank=True)[name]
+        for name, value in dense(base, second, low_rank=True).items()
+    }
+    with held(hooked, tensors) as change:
+        squares = change.squares(Grain.layer)
+        weights = change.weights(Grain.layer)
+    for layer in (0, 1):
+        own = [delta for name, delta in step.items() if in_layer(family, layer)(name, delta)]
+        assert squares[layer] == pytest.approx(sum(float(one.square().sum()) for one in own))
+        assert weights[layer] == sum(one.numel() for one in own)
+
+
 def with_change(base: Any, change: Mapping[str, Tensor]) -> Any:
     model = copy.deepcopy(base)
     with torch.no_grad():

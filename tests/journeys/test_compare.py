@@ -230,6 +230,45 @@ def test_masks_are_learned_when_asked_for(
         assert words in output
 
 
+def test_the_gain_along_training(
+    commands: CommandServer, small_run: list[str], tmp_path: Path, runs: dict[str, Path]
+) -> None:
+    for name in ("full", "lora"):
+        done = commands.run(
+            *("train", *small_run, "callbacks=none", f"adaptation={name}", "sweep.name=t"),
+            *(f"run.name={name}", "trainer.keep_checkpoints=-1"),
+            *(["adaptation.rank=4"] * (name == "lora")),
+            cwd=tmp_path,
+            figures=False,
+        )
+        assert done.code == 0, done.output
+    words = ("compare.analyses=[path]", "compare.path.trajectory=true", *SMALL, "logger=none")
+    afters = [tmp_path / "runs/t" / name for name in ("full", "lora")]
+    run, summary, output = compared(
+        commands, tmp_path, f"after=[{','.join(map(str, afters))}]", *words
+    )
+    for name in ("full", "lora"):
+        found = summary["after"][name]["path"]["trajectory"]
+        assert found["converged"]
+        assert len(found["segments"]) > 1
+        assert sum(row["gain"]["mean"] for row in found["segments"]) == pytest.approx(1)
+        for grain in ("layer", "module"):
+            total = sum(row["mean"] for row in found["units"][grain])
+            assert total == pytest.approx(1, abs=0.01)
+        tables = {file.stem for file in (run / "compare" / name).glob("*.parquet")}
+        assert {"trajectory", "trajectory_metric", "path_pairs"} <= tables
+        for figure in ("path_trajectory", "path_pairs"):
+            assert (run / f"figures/{name}/{figure}.png").stat().st_size > 5000
+    assert "along the training trajectory, share of the gain by layers" in output
+    for after, words_found in (
+        (runs["lora"], "kept fewer than 2 checkpoints, which compare.path.trajectory=true needs"),
+        (runs["lora"] / "adapter", "is no run of `sumcirc train`, so it has no checkpoints"),
+    ):
+        done = commands.run("compare", f"after={after}", *words, cwd=tmp_path)
+        assert done.code == 2, done.output
+        assert words_found in done.output
+
+
 def test_a_model_beside_itself(commands: CommandServer, tmp_path: Path) -> None:
     _, summary, output = compared(
         commands,
