@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sumcirc.compare.item_lens import ItemLens
 from sumcirc.compare.patching.components import Component, components
 from sumcirc.compare.patching.patching_runs import FIRST, OWN, RANDOM, Carried, NamedSet
 from sumcirc.compare.patching.patching_scores import PatchingResult, pairs_of
+from sumcirc.compare.path.interactions import Interactions
 from sumcirc.compare.path.path_attribution import PathAttribution
 from sumcirc.compare.path.quadrature import Errors, Integral, Panel
 from sumcirc.compare.path.subsets import Subsets, effects_of
@@ -25,6 +27,7 @@ from sumcirc.models.architectures import Shape
 from sumcirc.schema import Analysis, Grain
 from sumcirc.tracking.measure_records import ProbeRecord
 from tests.compare.made_masks import made_masks
+from tests.compare.made_trajectory import made_trajectory
 
 SHAPE = Shape(
     layers=2,
@@ -165,6 +168,14 @@ def made_path(shapley: bool = True) -> PathAttribution:
     return PathAttribution(ITEMS, units, before, after, scores, moved, integral, effects)
 
 
+def made_interactions() -> Interactions:
+    """Of four units, of which the first two have one nat more together."""
+    pairs = [(i, j) for j in range(4) for i in range(j)]
+    values = np.zeros((6, COUNT))
+    values[0] = 1
+    return Interactions(pairs, dict.fromkeys(("add", "remove", "shapley"), values))
+
+
 def made_records() -> tuple[ProbeRecord, ProbeRecord]:
     """Of the one after and of the one before."""
     draw = np.random.default_rng(8)
@@ -197,9 +208,10 @@ def made_findings(name: str = "tuned") -> Findings:
         {BEFORE: made_attention(3), AFTER: made_attention(4)},
         {"necessity": made_carried(5), "sufficiency": made_carried(6)},
         made_delta_scaling(),
-        made_path(),
+        replace(made_path(), interactions=made_interactions()),
         made_masks(),
         {BEFORE: made_lens(3), AFTER: made_lens(5)},
+        made_trajectory(ITEMS),
     )
 
 

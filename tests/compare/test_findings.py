@@ -67,6 +67,9 @@ def test_rows_are_of_one_item_each(saved: tuple[Findings, Path]) -> None:
         "text": arms * found.delta_scaling.losses.shape[1],
         "path": (4 + 6 + 30 + 1) * COUNT,
         "path_effects": (3 * 4 + 3 * 5) * COUNT,
+        "path_pairs": 3 * 6 * COUNT,
+        "trajectory": 3 * 3 * 4 * COUNT,
+        "trajectory_metric": 4 * COUNT,
         "masks": 16 * 2 * 2 * COUNT,
         "mask_units": 16 * 4,
     }

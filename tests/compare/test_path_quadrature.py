@@ -12,6 +12,7 @@ from sumcirc.compare.path.quadrature import (
     FINE_WEIGHTS,
     NODES,
     POINTS,
+    Goal,
     errors_of,
     integrate,
 )
@@ -86,3 +87,17 @@ def test_the_worst_document_counts() -> None:
     many = integrate(bent.slope, bent.metric, slice(0, 2), 400)
     sums = many.values.sum(1) - bent.metric(1.0)
     assert np.abs(sums).max() <= 0.01 * gain
+
+
+def test_a_goal_says_what_errors_are_shares_of_and_how_large_they_may_be() -> None:
+    bent, part = Bent(100.0), slice(0, 2)
+    own = integrate(bent.slope, bent.metric, part, 400)
+    gain = float(bent.metric(1.0).mean())
+    whole = integrate(bent.slope, bent.metric, part, 400, goal=Goal(1000 * gain))
+    assert whole.evaluations == 2 * NODES < own.evaluations
+    assert whole.errors == errors_of(whole.panels, 1000 * gain, part)
+    strict = integrate(bent.slope, bent.metric, part, 4000, goal=Goal(gain, allowed=0.01))
+    assert strict.errors.size <= 0.01 < own.errors.size
+    assert strict.evaluations > own.evaluations
+    once = integrate(bent.slope, bent.metric, part, 400, goal=Goal(1000 * gain, first=(0.0, 1.0)))
+    assert [(one.start, one.end) for one in once.panels] == [(0.0, 1.0)]

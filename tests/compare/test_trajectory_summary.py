@@ -10,47 +10,18 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import spearmanr
 
-from sumcirc.compare.path.quadrature import Errors
-from sumcirc.compare.path.trajectory import GRAINS, Trajectory
 from sumcirc.compare.path.trajectory_summary import trajectory_summary
-from sumcirc.compare.path.units import Unit
 from sumcirc.figures.views import draw_all
 from sumcirc.reporting.kinds import Curves, Map
 from sumcirc.reporting.views.trajectory_views import trajectory_tables, trajectory_view
 from sumcirc.schema import Grain
 from sumcirc.statistics import bootstrap_ratios
-from tests.compare.made_findings import COUNT, ITEMS, made_findings, made_path
-
-WORTH = np.array([[4.0, 1.0, 4.4, 0.5], [1.2, 0.2, 0.3, 0.1], [0.1, 0.1, 0.1, -0.2]])
-
-
-def made_trajectory() -> Trajectory:
-    """Three segments, of which the last lowers the gain of one unit and settles nothing."""
-    draw = np.random.default_rng(4)
-    units = {
-        grain: [Unit(f"{grain} {number}", number, str(grain), number) for number in range(4)]
-        for grain in GRAINS
-    }
-    scores = {
-        grain: WORTH[..., None] + draw.normal(0, 0.02, size=(3, 4, COUNT)) for grain in GRAINS
-    }
-    metric = np.concatenate([np.zeros((1, COUNT)), scores[Grain.layer].sum(1).cumsum(0)])
-    straight = {grain: values.sum(0) for grain, values in scores.items()}
-    straight[Grain.layer] = straight[Grain.layer] + np.array([0.5, -0.5, 0, 0])[:, None]
-    return Trajectory(
-        ITEMS,
-        [0, 10, 20, 30],
-        units,
-        metric,
-        scores,
-        straight,
-        Errors(0.01, 0.001, 0.002),
-        [14, 7, 7],
-    )
+from tests.compare.made_findings import COUNT, ITEMS, made_findings
+from tests.compare.made_trajectory import WORTH, made_trajectory
 
 
 def test_scores_are_shares_of_the_gain() -> None:
-    found = made_trajectory()
+    found = made_trajectory(ITEMS)
     summary = trajectory_summary(found)
     values = found.scores[Grain.layer]
     shares = bootstrap_ratios(values.sum(0), found.gain)
@@ -75,7 +46,7 @@ def test_scores_are_shares_of_the_gain() -> None:
 
 
 def test_checkpoints_are_compared_with_the_last() -> None:
-    found = made_trajectory()
+    found = made_trajectory(ITEMS)
     summary = trajectory_summary(found)
     so_far = WORTH.cumsum(0)
     for k, row in enumerate(summary["checkpoints"]):
@@ -88,7 +59,7 @@ def test_checkpoints_are_compared_with_the_last() -> None:
 
 
 def test_agreement_begins_after_the_last_checkpoint_without_it() -> None:
-    found = made_trajectory()
+    found = made_trajectory(ITEMS)
     turned = found.scores[Grain.layer].copy()
     turned[0] = turned[0, ::-1]  # the first segment ranks units the other way round
     turned[1] += 10 * np.arange(4)[::-1, None]
@@ -108,7 +79,7 @@ def test_agreement_begins_after_the_last_checkpoint_without_it() -> None:
 
 
 def test_tables_view_and_files_show_what_was_found(tmp_path: Path) -> None:
-    found = made_trajectory()
+    found = made_trajectory(ITEMS)
     summary = trajectory_summary(found)
     layers, modules, segments, checkpoints = trajectory_tables(summary, 3)
     assert list(layers.headings) == ["unit", "trajectory", "straight path", "difference"]
@@ -130,9 +101,7 @@ def test_tables_view_and_files_show_what_was_found(tmp_path: Path) -> None:
     assert len(told.curves) == 4
     assert draw_all([("path_trajectory", lambda: view)], tmp_path) == []
     assert (tmp_path / "path_trajectory.png").stat().st_size > 5000
-    whole = made_findings()
-    whole.path, whole.trajectory = made_path(), found
-    whole.save(tmp_path)
+    made_findings().save(tmp_path)
     rows = pyarrow.parquet.read_table(tmp_path / "trajectory.parquet").to_pylist()
     assert len(rows) == 3 * 3 * 4 * COUNT
     chosen = [row["score"] for row in rows if (row["unit"], row["end"]) == ("layer 2", 20)]

@@ -1,0 +1,143 @@
+"""The numbers of docs/results/path.md on the trajectory and on pairs are those of its records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+
+from docs.record import RECORDS
+
+PAGE = (RECORDS.parent / "path.md").read_text()
+RUNS = {"full": "full fine-tuning", "lora": "LoRA, rank 16"}
+KINDS = ("shapley", "add", "remove")
+GRAINS = ("layer", "module", "head")
+PAIRS = 5  # listed pairs of a run
+
+
+@cache
+def record(name: str) -> dict[str, Any]:
+    return json.loads((RECORDS / "path" / f"trajectory-{name}.json").read_text())
+
+
+def line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def percent(ends: Mapping[str, float], star: bool = False) -> str:
+    mean, low, high = (100 * ends[end] for end in ("mean", "low", "high"))
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]{'*' if star else ''}"
+
+
+def number(ends: Mapping[str, float]) -> str:
+    mean, low, high = (ends[end] for end in ("mean", "low", "high"))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def error_row(name: str) -> str:
+    found, gain = record(name)["trajectory"], record(name)["metric"]["difference"]
+    points = sum(segment["evaluations"] for segment in found["segments"])
+    errors = [f"{100 * found['errors'][key]:.2f}" for key in ("total", "document", "unit")]
+    return line([RUNS[name], number(gain), str(len(found["segments"])), str(points), *errors])
+
+
+def unit_rows(name: str) -> list[str]:
+    return [
+        line(
+            [
+                row["unit"],
+                percent(row),
+                percent(row["path"]),
+                percent(row["difference"], row["difference"]["significant"]),
+            ]
+        )
+        for row in record(name)["trajectory"]["units"]["layer"]
+    ]
+
+
+def segment_rows(name: str) -> list[str]:
+    found = record(name)["trajectory"]
+    rows = []
+    for k, segment in enumerate(found["segments"]):
+        shares = [row["segments"][k] for row in found["units"]["layer"]]
+        cells = [f"{100 * one['mean']:.1f}{'*' * one['significant']}" for one in shares]
+        gain = f"{100 * segment['gain']['mean']:.1f}"
+        rows.append(line([f"{segment['start']} to {segment['end']}", gain, *cells]))
+    return rows
+
+
+def checkpoint_rows(name: str) -> list[str]:
+    return [
+        line(
+            [
+                str(row["step"]),
+                percent(row["gain"]),
+                number(row["items"]),
+                *(number(row["ranking"][grain]) for grain in GRAINS),
+            ]
+        )
+        for row in record(name)["trajectory"]["checkpoints"]
+    ]
+
+
+def straight_rows(name: str) -> list[str]:
+    found = record(name)["trajectory"]
+    return [
+        line(
+            [
+                RUNS[name],
+                f"{grain}s",
+                f"{100 * found['straight'][grain]['moved']:.1f}",
+                number(found["straight"][grain]["ranking"]),
+                f"{100 * found['straight'][grain]['lowering']:.0f}",
+                str(found["agrees_from"][grain] or "-"),
+            ]
+        )
+        for grain in GRAINS
+    ]
+
+
+def count_rows(name: str) -> list[str]:
+    pairs = record(name)["effects"]["interactions"]
+    rows = []
+    for kind, words in zip(KINDS, ("Shapley", "alone", "on removal"), strict=True):
+        sure = [pair[kind]["mean"] for pair in pairs if pair[kind]["significant"]]
+        negative = sum(mean < 0 for mean in sure)
+        rows.append(
+            line([RUNS[name], words, str(len(pairs)), str(negative), str(len(sure) - negative)])
+        )
+    return rows
+
+
+def pair_rows(name: str) -> list[str]:
+    pairs = record(name)["effects"]["interactions"]
+    best = sorted(pairs, key=lambda pair: -abs(pair["shapley"]["mean"]))[:PAIRS]
+    return [
+        line(
+            [
+                " and ".join(pair["units"]),
+                *(percent(pair[kind], pair[kind]["significant"]) for kind in KINDS),
+            ]
+        )
+        for pair in best
+    ]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_tables_state_their_records(name: str) -> None:
+    lines = PAGE.splitlines()
+    makers = (unit_rows, segment_rows, checkpoint_rows, straight_rows, count_rows, pair_rows)
+    for row in [error_row(name), *(row for make in makers for row in make(name))]:
+        assert row in lines, row
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_was_found_has_converged(name: str) -> None:
+    found = record(name)
+    assert found["trajectory"]["converged"]
+    assert found["effects"]["exact"]
+    total = sum(row["mean"] for row in found["trajectory"]["units"]["layer"])
+    assert total == pytest.approx(1, abs=0.01)
