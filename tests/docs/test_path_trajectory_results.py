@@ -12,10 +12,10 @@ import pytest
 from docs.record import RECORDS
 
 PAGE = (RECORDS.parent / "path.md").read_text()
-RUNS = {"full": "full fine-tuning", "lora": "LoRA, rank 16"}
+RUNS = {"full": "full fine-tuning"}
 KINDS = ("shapley", "add", "remove")
 GRAINS = ("layer", "module", "head")
-PAIRS = 5  # listed pairs of a run
+LEAST, MOST = 4, 3  # listed pairs of a run: those that most stand in for, and need, each other
 
 
 @cache
@@ -114,7 +114,7 @@ def count_rows(name: str) -> list[str]:
 
 def pair_rows(name: str) -> list[str]:
     pairs = record(name)["effects"]["interactions"]
-    best = sorted(pairs, key=lambda pair: -abs(pair["shapley"]["mean"]))[:PAIRS]
+    ordered = sorted(pairs, key=lambda pair: pair["shapley"]["mean"])
     return [
         line(
             [
@@ -122,7 +122,7 @@ def pair_rows(name: str) -> list[str]:
                 *(percent(pair[kind], pair[kind]["significant"]) for kind in KINDS),
             ]
         )
-        for pair in best
+        for pair in (*ordered[:LEAST], *ordered[-MOST:])
     ]
 
 
@@ -141,3 +141,50 @@ def test_what_was_found_has_converged(name: str) -> None:
     assert found["effects"]["exact"]
     total = sum(row["mean"] for row in found["trajectory"]["units"]["layer"])
     assert total == pytest.approx(1, abs=0.01)
+
+
+def test_the_text_states_the_records() -> None:
+    found = record("full")["trajectory"]
+    pairs = {frozenset(pair["units"]): pair for pair in record("full")["effects"]["interactions"]}
+
+    def of(kind: str, one: str, other: str) -> str:
+        return f"{100 * pairs[frozenset((one, other))][kind]['mean']:.1f}"
+
+    units = {row["unit"]: row for row in found["units"]["layer"]}
+    others = [row for name, row in units.items() if name != "layer 0"]
+    first, layers = found["checkpoints"][0], found["straight"]["layer"]
+    assert not any(one["lowering"] for one in found["straight"].values())
+    assert [row["unit"] for row in found["units"]["layer"] if row["difference"]["significant"]] == [
+        *("layer 0", "final")
+    ]
+    assert found["agrees_from"]["layer"] == 200
+    assert found["agrees_from"]["module"] == found["agrees_from"]["head"] == 50
+    inner = [pair for names, pair in pairs.items() if "final" not in names]
+    alone = [pair["add"] for pair in inner if pair["add"]["significant"]]
+    assert all(one["mean"] < 0 for one in alone)
+    later = {f"layer {layer}" for layer in range(1, 6)}
+    among = [pair for names, pair in pairs.items() if names <= later]
+    lost = [-100 * pair["add"]["mean"] for pair in among]
+    removed = max(abs(100 * pair["remove"]["mean"]) for pair in among)
+    least = sorted(pairs, key=lambda names: pairs[names]["remove"]["mean"])[:2]
+    assert least == [frozenset(("embedding", f"layer {layer}")) for layer in (0, 1)]
+    page = " ".join(PAGE.split())
+    for words in (
+        f"full fine-tuning's gain ({100 * found['segments'][0]['gain']['mean']:.0f} %)",
+        f"{100 * units['layer 0']['path']['mean']:.1f} % there, "
+        f"{100 * units['layer 0']['mean']:.1f} % over the trajectory",
+        f"at most {max(abs(100 * row['difference']['mean']) for row in others):.1f} % of the gain",
+        f"; {100 * layers['moved']:.0f} % of the gain lie in other layers",
+        f"not perfectly ({layers['ranking']['mean']:.2f} over layers)",
+        f"early ranking ({number(first['ranking']['layer'])} at step 50)",
+        f"({number(first['items'])})",
+        f"of the {len(inner)} pairs without the last norm {len(alone)} do so alone",
+        f"recover {min(lost):.0f} to {max(lost):.0f} % of the gain less",
+        f"by at most {removed:.1f} % among layers 1 to 5",
+        f"layer 0 ({of('remove', 'embedding', 'layer 0')[1:]} % of the gain more",
+        f"or layer 1 ({of('remove', 'embedding', 'layer 1')[1:]} %)",
+        f"alone ({of('add', 'layer 0', 'layer 4')} and {of('add', 'layer 0', 'layer 5')} %)",
+        f"({of('remove', 'layer 0', 'layer 4')} and {of('remove', 'layer 0', 'layer 5')} %)",
+        f"index ({of('shapley', 'layer 0', 'layer 1')} %",
+    ):
+        assert words in page, words
