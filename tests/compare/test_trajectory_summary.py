@@ -16,7 +16,7 @@ from sumcirc.reporting.kinds import Curves, Map
 from sumcirc.reporting.views.trajectory_views import trajectory_tables, trajectory_view
 from sumcirc.schema import Grain
 from sumcirc.statistics import bootstrap_ratios
-from tests.compare.made_findings import COUNT, ITEMS, made_findings
+from tests.compare.made_findings import COUNT, ITEMS, made_findings, save_all
 from tests.compare.made_trajectory import WORTH, made_trajectory
 
 
@@ -101,7 +101,7 @@ def test_tables_view_and_files_show_what_was_found(tmp_path: Path) -> None:
     assert len(told.curves) == 4
     assert draw_all([("path_trajectory", lambda: view)], tmp_path) == []
     assert (tmp_path / "path_trajectory.png").stat().st_size > 5000
-    made_findings().save(tmp_path)
+    save_all(made_findings(), tmp_path)
     rows = pyarrow.parquet.read_table(tmp_path / "trajectory.parquet").to_pylist()
     assert len(rows) == 3 * 3 * 4 * COUNT
     chosen = [row["score"] for row in rows if (row["unit"], row["end"]) == ("layer 2", 20)]

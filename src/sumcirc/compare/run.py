@@ -247,10 +247,11 @@ class ModelComparison:
         if self._does(Analysis.path):
             rest = (options.path, options.batch_size, label)
             one.path = _or_reason(attribute_path, *given, *rest)
+            self.files.add(one, Analysis.path)
             states = self.checkpoints.get(side.name)
             if states and not isinstance(one.path, str):
                 one.trajectory = attribute_trajectory(*given, states, one.path, *rest)
-            self.files.add(one, Analysis.path)
+                self.files.add(one, Analysis.path)
         if self._does(Analysis.masks):
             one.masks = _or_reason(learn_masks, *given, options.masks, options.batch_size, label)
             self.files.add(one, Analysis.masks)
