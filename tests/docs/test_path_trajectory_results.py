@@ -12,7 +12,7 @@ import pytest
 from docs.record import RECORDS
 
 PAGE = (RECORDS.parent / "path.md").read_text()
-RUNS = {"full": "full fine-tuning"}
+RUNS = {"full": "full fine-tuning", "lora": "LoRA, rank 16"}
 KINDS = ("shapley", "add", "remove")
 GRAINS = ("layer", "module", "head")
 LEAST, MOST = 4, 3  # listed pairs of a run: those that most stand in for, and need, each other
@@ -151,7 +151,6 @@ def test_the_text_states_the_records() -> None:
         return f"{100 * pairs[frozenset((one, other))][kind]['mean']:.1f}"
 
     units = {row["unit"]: row for row in found["units"]["layer"]}
-    others = [row for name, row in units.items() if name != "layer 0"]
     first, layers = found["checkpoints"][0], found["straight"]["layer"]
     assert not any(one["lowering"] for one in found["straight"].values())
     assert [row["unit"] for row in found["units"]["layer"] if row["difference"]["significant"]] == [
@@ -168,17 +167,46 @@ def test_the_text_states_the_records() -> None:
     removed = max(abs(100 * pair["remove"]["mean"]) for pair in among)
     least = sorted(pairs, key=lambda names: pairs[names]["remove"]["mean"])[:2]
     assert least == [frozenset(("embedding", f"layer {layer}")) for layer in (0, 1)]
+    lora = record("lora")["trajectory"]
+    slow = {row["unit"]: row for row in lora["units"]["layer"]}
+    start = lora["checkpoints"][0]
+    against = lora["straight"]
+    assert against["layer"]["lowering"] == against["module"]["lowering"] == 0
+    assert [row["unit"] for row in slow.values() if row["difference"]["significant"]] == [
+        *("layer 0", "layer 4", "layer 5")
+    ]
+    assert lora["agrees_from"] == {"layer": None, "module": 100, "head": 100}
+    low_rank = record("lora")["effects"]["interactions"]
+    tested = {
+        kind: [pair[kind] for pair in low_rank if pair[kind]["significant"]] for kind in KINDS
+    }
+    assert all(one["mean"] < 0 for kind in KINDS[1:] for one in tested[kind])
+    gains = [one["segments"][0]["gain"]["mean"] for one in (found, lora)]
+    moved = [one["straight"]["layer"]["moved"] for one in (found, lora)]
+
+    def both(row: Mapping[str, Any]) -> tuple[str, str]:
+        return f"{100 * row['path']['mean']:.1f}", f"{100 * row['mean']:.1f}"
+
+    (line0, path0), (line4, path4), (line5, path5) = (
+        both(slow[f"layer {layer}"]) for layer in (0, 4, 5)
+    )
+    first_line, first_path = both(units["layer 0"])
     page = " ".join(PAGE.split())
     for words in (
-        f"full fine-tuning's gain ({100 * found['segments'][0]['gain']['mean']:.0f} %)",
-        f"{100 * units['layer 0']['path']['mean']:.1f} % there, "
-        f"{100 * units['layer 0']['mean']:.1f} % over the trajectory",
-        f"at most {max(abs(100 * row['difference']['mean']) for row in others):.1f} % of the gain",
-        f"; {100 * layers['moved']:.0f} % of the gain lie in other layers",
-        f"not perfectly ({layers['ranking']['mean']:.2f} over layers)",
-        f"early ranking ({number(first['ranking']['layer'])} at step 50)",
-        f"({number(first['items'])})",
-        f"of the {len(inner)} pairs without the last norm {len(alone)} do so alone",
+        f"{100 * gains[0]:.0f} % of full fine-tuning's, {100 * gains[1]:.0f} % of LoRA's",
+        f"at most {100 * against['head']['lowering']:.1f} % by head",
+        f"{first_line} % against {first_path} % over the trajectory",
+        f"{line0} % against {path0} % in LoRA",
+        f"({line4} and {line5} % against {path4} and {path5} %)",
+        f"have {100 * moved[0]:.0f} and {100 * moved[1]:.0f} % of the gain",
+        f"don't agree** ({number(lora['straight']['layer']['ranking'])})",
+        f"of modules do ({lora['straight']['module']['ranking']['mean']:.2f})",
+        f"({layers['ranking']['mean']:.2f} over layers)",
+        f"final one ({number(start['ranking']['layer'])})",
+        f"of {number(first['items'])} and {number(start['items'])}",
+        f"{len(alone)} of the {len(inner)} pairs without the last norm in full fine-tuning and"
+        f" {len(tested['add'])} of {len(low_rank)} in LoRA",
+        f"In LoRA {len(tested['remove'])} of {len(low_rank)} pairs interact on removal",
         f"recover {min(lost):.0f} to {max(lost):.0f} % of the gain less",
         f"by at most {removed:.1f} % among layers 1 to 5",
         f"layer 0 ({of('remove', 'embedding', 'layer 0')[1:]} % of the gain more",
