@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -62,6 +64,22 @@ def test_nodes_lie_where_the_metric_bends() -> None:
     assert all(one[1] == other[0] for one, other in pairwise(ends))
     # the panel at 0 is divided at a quarter, so that no panel ends at twice its length
     assert 2 * ends[0][1] not in [end for _, end in ends]
+
+
+def test_every_point_of_the_panels_is_counted() -> None:
+    shown = []
+
+    @contextmanager
+    def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
+        done: list[int] = []
+        yield done.append
+        shown.append((total, sum(done)))
+
+    bent = Bent(100.0)
+    found = integrate(bent.slope, bent.metric, slice(0, 2), 400, counted)
+    assert len(shown) > 1
+    assert all(total == done for total, done in shown)
+    assert sum(done for _, done in shown) == found.evaluations
 
 
 def test_a_small_sum_error_is_not_convergence() -> None:
