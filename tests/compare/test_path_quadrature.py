@@ -57,6 +57,9 @@ def test_nodes_lie_where_the_metric_bends() -> None:
     assert found.converged
     assert found.evaluations == len(bent.asked) == len(set(bent.asked))
     np.testing.assert_allclose(found.values[:, 0], 0.3 * bent.metric(1.0), atol=0.01)
+    coarse = np.sum([one.coarse for one in found.panels], axis=0)
+    errors = [np.abs(one.sum(1) - bent.metric(1.0)).max() for one in (found.values, coarse)]
+    assert errors[0] < 0.1 * errors[1]
     assert np.mean(np.array(bent.asked) < 0.125) > 0.6
     ends = [(one.start, one.end) for one in found.panels]
     assert ends[0][0] == 0.0

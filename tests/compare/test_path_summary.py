@@ -137,6 +137,10 @@ def test_tables_and_view_show_what_was_found(tmp_path: Path) -> None:
     assert [len(one.x) for one in curves.curves] == [5, 5, 5]
     assert isinstance(grid, Map)
     assert grid.values.shape == (2, 2)
+    rows = [row for row in summary["units"]["module"] if row["layer"] is not None]
+    assert len(rows) == 4
+    for row in rows:
+        assert grid.values[row["layer"], grid.columns.index(row["part"])] == row["mean"]
     assert draw_all([("path", lambda: view)], tmp_path) == []
     assert (tmp_path / "path.png").stat().st_size > 5000
     assert "shapley,layer 1," in (tmp_path / "path.csv").read_text()

@@ -17,8 +17,10 @@ from sumcirc.circuits.edge_sums import DESTINATION_KINDS, destination_kinds, edg
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.division import covered
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
+from sumcirc.circuits.patching.evaluator import share_of
 from sumcirc.circuits.spans.circuit import find_units, unit_runs
 from sumcirc.circuits.spans.files import read_span_scores, write_span_scores
+from sumcirc.circuits.spans.patching import SpanEvaluator
 from sumcirc.circuits.spans.scores import SpanScores
 from sumcirc.circuits.spans.units import SpanPairs, matched_units, prune_units, top_units
 from sumcirc.circuits.tasks import make_tasks
@@ -99,13 +101,13 @@ def test_top_and_matched_units() -> None:
 
 
 def pairs_with_spans(count: int = 6) -> list[ExamplePair]:
-    """Pairs with two spans, and two tokens of none."""
+    """Pairs of three lengths with two spans, and two tokens of none."""
     draw, found = np.random.default_rng(0), []
     for item in range(count):
-        clean = draw.integers(1, VOCABULARY, 9)
+        clean = draw.integers(1, VOCABULARY, 9 + item % 3)
         other = clean.copy()
         other[[1, 3]] = draw.integers(1, VOCABULARY, 2)
-        place = np.arange(9)
+        place = np.arange(len(clean))
         spans = {"fact": (place == 1) | (place == 3), "rest": place > 4}
         found.append(ExamplePair.of(str(item), "own", (clean.tolist(), other.tolist()), spans))
     return found
@@ -176,6 +178,23 @@ def test_sizes_and_faithfulness_by_span(found: Any) -> None:
     assert by_span.tokens.sum() == pytest.approx(1)
 
 
+def test_the_control_is_of_random_units_alone(found: Any) -> None:
+    model, split, _, result = found
+    judged, by_span = split.held_out, result.by_span
+    point, graph, units = by_span.points[0], result.scores.graph, by_span.scores.units
+    kept = top_units(by_span.aggregated, units, graph, point.allowed)
+    evaluator = SpanEvaluator(units, model, judged.tokens, judged.metric)
+    gain = whole = 0.0
+    for seed in range(2):
+        draws = np.random.default_rng(seed).random(kept.shape)
+        drawn = matched_units(draws, kept, graph)
+        part = share_of(seed, len(judged.pairs))
+        gain += (evaluator.run([drawn])[0].metric - evaluator.empty.metric)[part].sum()
+        whole += (evaluator.full.metric - evaluator.empty.metric)[part].sum()
+    assert point.control.mean == pytest.approx(gain / whole, abs=1e-5)
+    assert abs(point.control.mean - point.faithfulness.mean) > 1e-4
+
+
 def test_the_record_its_tables_and_its_view(found: Any, tmp_path: Path) -> None:
     _, _, _, result = found
     text = json.dumps(result.by_span.as_json(), allow_nan=False)
@@ -220,7 +239,8 @@ def test_tokens_of_no_span_get_one_and_items_without_spans_are_refused() -> None
     pairs = pairs_with_spans(2)
     found = covered(pairs, "circuit.by_span=true")
     for pair in found:
-        assert sum(inside.astype(int) for inside in pair.clean.spans.values()).tolist() == [1] * 9
+        times = sum(inside.astype(int) for inside in pair.clean.spans.values())
+        assert times.tolist() == [1] * len(pair.clean)
     bare = replace(pairs[1], clean=replace(pairs[1].clean, spans={}))
     with pytest.raises(UserError, match=r"circuit.by_span=true: `1` has no spans"):
         covered([pairs[0], bare], "circuit.by_span=true")

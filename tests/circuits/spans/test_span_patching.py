@@ -12,7 +12,7 @@ from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.pair_batches import batches
 from sumcirc.circuits.patching.patched_run import PatchedRun, source_means
-from sumcirc.circuits.spans.patching import SpanEvaluator, SpanRun
+from sumcirc.circuits.spans.patching import SpanEvaluator, SpanPass, SpanRun
 from sumcirc.circuits.spans.units import SpanPairs
 from sumcirc.models.activations.attention_weights import AttentionWeights
 from sumcirc.models.activations.hooked_model import HookedModel
@@ -125,7 +125,9 @@ def test_nothing_and_everything() -> None:
         judge.run([whole[1:]])
 
 
-def test_neither_batches_nor_memory_matter_and_the_model_is_left_as_it_was() -> None:
+def test_neither_batches_nor_memory_matter_and_the_model_is_left_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, pairs = family_model("qwen3 + lora").train(), divided_pairs()
     metric, units = difference_metric(pairs), SpanPairs.of(pairs)
     found = []
@@ -139,3 +141,13 @@ def test_neither_batches_nor_memory_matter_and_the_model_is_left_as_it_was() -> 
     whole = run.hidden(kept)
     run.memory = 1
     torch.testing.assert_close(run.hidden(kept), whole, rtol=0, atol=1e-6)
+    blocks, all_blocks = [], SpanPass._blocks
+
+    def narrow(self: SpanPass, columns: Any) -> Any:
+        self.streams_at_once = 0.0  # one token at a time
+        blocks.extend(tokens for _, tokens in all_blocks(self, columns))
+        return all_blocks(self, columns)
+
+    monkeypatch.setattr(SpanPass, "_blocks", narrow)
+    torch.testing.assert_close(run.hidden(kept), whole, rtol=0, atol=1e-6)
+    assert {one.stop - one.start for one in blocks} == {1}
