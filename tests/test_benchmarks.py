@@ -24,6 +24,7 @@ NO_BENCHMARK = {
     "inside_changes",
     "long_documents",
     "path_attribution",
+    "path_edges",
     "few_seeds",
     "gpu",
     "head_sets",

@@ -243,7 +243,8 @@ def attribute_change(
 
     Returns:
         The scores of every unit for every text: `.score("layer 3")`, `.scores` and `.units` by
-        grain, `.converged`, `.integral.errors`, and `.effects` of units that are kept and removed.
+        grain, `.converged`, `.integral.errors`, `.effects` of units that are kept and removed, and
+        with `options.edges` what the change wrote along each edge, `.edges`.
         `sumcirc.compare.path.path_summary.path_summary` gives means with intervals.
 
     Raises:

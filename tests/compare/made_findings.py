@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sumcirc.circuits.graph import Graph
 from sumcirc.compare.deltas.delta_scaling import DeltaScaling, ScalingArm
 from sumcirc.compare.deltas.deltas import Target
 from sumcirc.compare.direct_attribution import DirectAttribution
@@ -16,11 +17,13 @@ from sumcirc.compare.item_lens import ItemLens
 from sumcirc.compare.patching.components import Component, components
 from sumcirc.compare.patching.patching_runs import FIRST, OWN, RANDOM, Carried, NamedSet
 from sumcirc.compare.patching.patching_scores import PatchingResult, pairs_of
+from sumcirc.compare.path.edge_writes import EdgeWrites, existing
 from sumcirc.compare.path.interactions import Interactions
 from sumcirc.compare.path.path_attribution import PathAttribution
 from sumcirc.compare.path.quadrature import Errors, Integral, Panel
 from sumcirc.compare.path.subsets import Subsets, effects_of
 from sumcirc.compare.path.units import Unit
+from sumcirc.compare.path.written_changes import Sender
 from sumcirc.compare.span_attention import SpanAttention
 from sumcirc.compare.summary import summarize_analysis, summarize_metric
 from sumcirc.models.architectures import Shape
@@ -132,6 +135,18 @@ def made_delta_scaling(seed: int = 0, texts: int = 3) -> DeltaScaling:
     return DeltaScaling(
         [Target(1, "qkv")], arms, metric, draw.uniform(1, 2, size=(len(arms), texts))
     )
+
+
+def made_edges() -> EdgeWrites:
+    """Of one head, its group's shared keys and values, an MLP and what is not divided."""
+    draw, graph = np.random.default_rng(12), Graph(SHAPE)
+    senders = [Sender("a0.h1", 2), Sender("a0.h1 by a0.g0", 2), Sender("m0", graph.mlp_source(0))]
+    exists = existing(graph, senders)
+    values = draw.normal(0.1, 0.02, size=(COUNT, *exists.shape)) * exists
+    values[:, 0, -1] = 3 + draw.normal(0, 0.1, size=COUNT)
+    values[:, 2, -2] = -2 + draw.normal(0, 0.1, size=COUNT)
+    rest = {"layer 0 norms": draw.normal(0.5, 0.1, size=COUNT), "final": draw.normal(size=COUNT)}
+    return EdgeWrites(graph, senders, values, np.where(exists, 0.01, 0.0), rest)
 
 
 def made_path(shapley: bool = True) -> PathAttribution:

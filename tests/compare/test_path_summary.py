@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
+from sumcirc.compare.path.edge_summary import FILE, read_edges, write_edges
 from sumcirc.compare.path.path_summary import LISTED, path_summary
 from sumcirc.figures.views import draw_all
 from sumcirc.reporting.kinds import Bars, Curves, Map, NotDrawableError
@@ -17,7 +19,15 @@ from sumcirc.reporting.page.plotly_charts import panel_charts
 from sumcirc.reporting.views.path_views import path_tables, path_view
 from sumcirc.schema import Grain
 from sumcirc.statistics import bootstrap_means, bootstrap_ratios, crossed_mean
-from tests.compare.made_findings import COUNT, made_findings, made_path, save_all
+from sumcirc.storage.reading import RecordError
+from tests.compare.made_findings import (
+    COUNT,
+    ITEMS,
+    made_edges,
+    made_findings,
+    made_path,
+    save_all,
+)
 
 ENDS = ("mean", "low", "high")
 
@@ -150,6 +160,64 @@ def test_tables_and_view_show_what_was_found(tmp_path: Path) -> None:
     ]
     plain = path_view({**summary, "effects": None})
     assert len(plain.panels[0]) == 2
+
+
+def test_edges_are_summarized_and_shown(tmp_path: Path) -> None:
+    found = replace(made_path(), edges=made_edges())
+    edges, gain = made_edges(), found.gain.mean()
+    summary = path_summary(found)
+    about = summary["edges"]
+    assert about["edges"] == edges.exists.sum()
+    first, second = about["largest"][:2]
+    assert (first["sender"], first["destination"]) == ("a0.h1", "logits")
+    assert (second["sender"], second["destination"]) == ("m0", "m1")
+    assert first["mean"] == pytest.approx(edges.values[:, 0, -1].mean() / gain)
+    assert first["score"]["mean"] == pytest.approx(edges.values[:, 0, -1].mean())
+    assert first["score"]["low"] < first["score"]["mean"] < first["score"]["high"]
+    assert first["significant"]
+    assert first["moved"] == pytest.approx(0.01 / gain)
+    assert about["divided"]["mean"] == pytest.approx(edges.values.sum((1, 2)).mean() / gain)
+    assert [row["unit"] for row in about["rest"]] == ["layer 0 norms", "final"]
+    assert about["rest"][1]["mean"] == pytest.approx(edges.rest["final"].mean() / gain)
+    means = edges.values.mean(0)
+    kept = np.abs(means.sum(1)).sum() / np.abs(means).sum()
+    assert about["cancelled"] == pytest.approx(1 - kept)
+    layers = np.array(about["layers"])
+    assert layers.shape == (3, 3)
+    assert layers[1, 2] == pytest.approx(means[:, -1].sum() / gain)  # layer 0 to the logits
+    assert layers.sum() == pytest.approx(means.sum() / gain)
+    table, rest = path_tables(summary, 3)[-2:]
+    assert [row[0] for row in table.rows][:2] == ["a0.h1 -> logits", "m0 -> m1"]
+    assert f"all {about['edges']} edges add up to" in table.title
+    assert {row[0] for row in rest.rows} == {"layer 0 norms", "final"}
+    view = path_view(summary)
+    grid = view.panels[0][-1]
+    assert isinstance(grid, Map)
+    np.testing.assert_allclose(grid.values, layers)
+    assert list(grid.columns or ()) == ["0", "1", "logits"]
+    assert draw_all([("path", lambda: view)], tmp_path) == []
+    assert "edge,a0.h1 -> logits," in (tmp_path / "path.csv").read_text()
+
+
+def test_edges_are_read_back(tmp_path: Path) -> None:
+    edges, file = made_edges(), tmp_path / FILE
+    write_edges(file, edges, ITEMS)
+    found, items = read_edges(file)
+    assert items == ITEMS
+    assert found.senders == edges.senders
+    np.testing.assert_allclose(found.values, edges.values, rtol=1e-6)
+    np.testing.assert_allclose(found.moved, edges.moved, rtol=1e-6)
+    assert found.rest.keys() == edges.rest.keys()
+    np.testing.assert_allclose(found.rest["final"], edges.rest["final"], rtol=1e-6)
+    write_edges(file, replace(edges, rest={}), ITEMS)
+    assert read_edges(file)[0].rest == {}
+    save_file({"writes": np.zeros(3)}, file, {"format": "1"})
+    with pytest.raises(RecordError, match="is not a file of writes along edges"):
+        read_edges(file)
+    whole = made_findings()
+    whole.path = replace(made_path(), edges=edges)
+    save_all(whole, tmp_path / "pair")
+    assert (tmp_path / "pair" / FILE).is_file()
 
 
 def test_what_was_left_out_is_said(tmp_path: Path) -> None:

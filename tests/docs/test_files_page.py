@@ -123,6 +123,7 @@ COMMANDS = [
         *("compare", f"after=[{FULL},{LORA}]", *SMALL, "sweep.name=compared", "compare.items=2"),
         *("compare.random_sets=1", "compare.top=2", "compare.lambdas=[1]"),
         *("compare.parts=[output,mlp]", "compare.path.trajectory=true"),
+        "compare.path.edges=true",
     ],
     [
         *("compare", f"after={FULL}", *SMALL, "sweep.name=masked", "compare.analyses=[masks]"),

@@ -19,7 +19,9 @@ In `compare/NAME/` of a run directory, as Parquet tables with one row per item:
     mask_units  ranking, draw, unit; score, rank
 
 receiver, donor, effect, attributed, synergy, metric, score in `path` and `trajectory`, and value in
-`direct`, `path_effects`, `path_pairs` and `masks` have the unit of the metric.
+`direct`, `path_effects`, `path_pairs` and `masks` have the unit of the metric. What the
+change wrote along edges, if it was requested, is in `path_edges.safetensors`
+(`compare.path.edge_summary`).
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from sumcirc.compare.item_lens import ItemLens
 from sumcirc.compare.masks.learned_masks import LearnedMasks
 from sumcirc.compare.masks.mask_summary import mask_rows, unit_rows
 from sumcirc.compare.patching.patching_runs import Carried
+from sumcirc.compare.path.edge_summary import FILE, write_edges
 from sumcirc.compare.path.path_attribution import PathAttribution
 from sumcirc.compare.path.path_summary import effect_rows, pair_rows, path_rows
 from sumcirc.compare.path.trajectory import Trajectory
@@ -96,6 +99,9 @@ class Findings:
             found = list(rows)
             if found:
                 write_table(folder / f"{name}.parquet", found)
+        divided = self.path.edges if isinstance(self.path, PathAttribution) else None
+        if analysis is Analysis.path and divided is not None:
+            write_edges(folder / FILE, divided, self.items)
         wanted = analysis is Analysis.differences
         if wanted and self.record is not None and self.base_record is not None:
             self.record.save(record_file(folder, self.record.step))

@@ -88,6 +88,8 @@ class PathOptions:
     # scores also along the training trajectory, from checkpoint to checkpoint of the run `after`,
     # with up to `nodes` points between two checkpoints
     trajectory: bool = False
+    # divide the scores by edge: into which inputs the change of each part writes
+    edges: bool = False
 
     def __post_init__(self) -> None:
         at_least(self, "compare.path.", 14, "nodes")
@@ -182,6 +184,10 @@ class CompareOptions:
                 bool(value) and len(set(value)) == len(value),
                 f"compare.{name}: name each once, and one at least",
             )
+        require(
+            not self.path.edges or Analysis.path in self.analyses,
+            "compare.path.edges=true: divides path scores; add path to compare.analyses",
+        )
         for name in self.parts:
             require(
                 name in PARTS, f"compare.parts: `{name}` is unknown; choose from {', '.join(PARTS)}"

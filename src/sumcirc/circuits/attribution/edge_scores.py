@@ -247,16 +247,7 @@ class Accumulator:
         by_span: Tensor,
     ) -> None:
         """Add the contribution of some positions to `found` and `by_span`."""
-        graph = self.graph
-        layers, destinations = graph.shape.layers, len(graph.destinations)
-        for layer in range(layers + 1):
-            last = layer == layers
-            # an MLP and the queries, keys and values of the next layer are adjacent in the graph
-            first = graph.mlp_destination(layer - 1) if layer else 0
-            columns = slice(first, destinations if last else graph.mlp_destination(layer))
-            reads = len(graph.sources) if last else graph.attention_reads(layer)
-            shape = (columns.stop - columns.start, *written.shape[1:])
-            gradient = self._gradient(layer, places, view(room, shape))
+        for reads, columns, gradient in self.gradients(places, room):
             for row in range(len(found)):
                 one, other = written[:reads, row], gradient[:, row]
                 if kinds is None:
@@ -268,6 +259,31 @@ class Accumulator:
                     found[row, :reads, columns] += part
                     if kind >= 0:
                         by_span[row, kind, :reads, columns] += part
+
+    def gradients(self, places: slice, room: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
+        """Yield the gradients at what destinations read, for one range of columns after another.
+
+        Args:
+            places: range of positions.
+            room: flat tensor into which the gradients are written, large enough for 1 + `columns`
+                of them; each step overwrites those of the last.
+
+        Yields:
+            A number of sources, the first in the graph's order, such that no other source has an
+            edge into these destinations; the range of the destinations; and the gradients
+            [destinations, B, positions, width].
+        """
+        graph = self.graph
+        layers, destinations = graph.shape.layers, len(graph.destinations)
+        shape = self.final[:, places].shape
+        for layer in range(layers + 1):
+            last = layer == layers
+            # an MLP and the queries, keys and values of the next layer are adjacent in the graph
+            first = graph.mlp_destination(layer - 1) if layer else 0
+            columns = slice(first, destinations if last else graph.mlp_destination(layer))
+            reads = len(graph.sources) if last else graph.attention_reads(layer)
+            whole = view(room, (columns.stop - columns.start, *shape))
+            yield reads, columns, self._gradient(layer, places, whole)
 
     def _gradient(self, layer: int, places: slice, found: Tensor) -> Tensor:
         """Return gradients at the stream before the norms, [columns, B, positions, width]."""

@@ -24,6 +24,25 @@ from sumcirc.models.activations.hooked_model import HookedModel
 SOURCES = (HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)
 
 
+def gradient_keys(model: HookedModel) -> list[ActivationKey]:
+    """Return the keys of the activations whose gradients `Accumulator.add` takes.
+
+    Args:
+        model: the model.
+    """
+    last = (HookPoint.RESIDUAL, model.shape.layers)
+    return [*model.every(*model.projections, HookPoint.MLP_NORM), last]
+
+
+def read_keys(model: HookedModel) -> list[ActivationKey]:
+    """Return the keys of what norms read, whose values `Accumulator.add` takes beside gradients.
+
+    Args:
+        model: the model.
+    """
+    return model.every(HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT)
+
+
 class AttributionPasses:
     """Forward and backward passes of a model on pairs, which record activations and gradients.
 
@@ -56,11 +75,9 @@ class AttributionPasses:
     ) -> None:
         _check(metric, pairs)
         self.model, self.graph, self.metric = model, graph, metric
-        last = (HookPoint.RESIDUAL, model.shape.layers)
-        self.gradient_keys = [*model.every(*model.projections, HookPoint.MLP_NORM), last]
-        reads = (HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT)
+        self.gradient_keys = gradient_keys(model)
         self.source_keys = model.every(*model.head_points, HookPoint.MLP_OUTPUT)
-        self.keys = [*self.gradient_keys, *model.every(*reads), *self.source_keys]
+        self.keys = [*self.gradient_keys, *read_keys(model), *self.source_keys]
         self.attention_keys = model.every(HookPoint.ATTENTION) if attention else []
         if attention:
             self.gradient_keys += model.every(HookPoint.HEAD_OUTPUTS)

@@ -161,6 +161,20 @@ class ChangedTensor:
         self._put(float(factors[-1]) * self._change + self._oriented(found))
 
     @property
+    def change(self) -> Tensor:
+        """The change of the tensor itself, in its shape."""
+        return self._change
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        """One or two matrices whose product is the change of a linear's weight, [in, out]."""
+        change, other = self._change, self._other
+        if other is not None:
+            return (change.T, other) if self.place.by_input else (other.T, change.T)
+        by_input_first = bool(self.place.by_input) == (self._axis == 0)
+        return (change if by_input_first else change.T,)
+
+    @property
     def positions(self) -> int:
         """Number of positions."""
         return 1 if self._axis is None else self._change.shape[self._axis]

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.compare.deltas.deltas import Before
 from sumcirc.compare.items.item_set import ItemBatch, ItemSet
+from sumcirc.compare.path.edge_writes import EdgePasses, EdgeWrites
 from sumcirc.compare.path.interactions import Interactions, interactions_of, pair_subsets
 from sumcirc.compare.path.quadrature import Integral, integrate
 from sumcirc.compare.path.subsets import Effects, Subsets, effects_of, planned
@@ -60,6 +61,7 @@ class PathAttribution:
         effects: effects of subsets of units; None if they were not requested.
         interactions: interactions of pairs of these units; None if not all subsets were run and
             they were not requested.
+        edges: the scores divided by edge; None if that was not requested.
     """
 
     items: list[str]
@@ -71,6 +73,7 @@ class PathAttribution:
     integral: Integral
     effects: Effects | None
     interactions: Interactions | None = None
+    edges: EdgeWrites | None = None
 
     @property
     def gain(self) -> Values:
@@ -120,23 +123,27 @@ def attribute_path(
 
     Raises:
         NoGainError: no weight differs, or the gain can't be distinguished from zero.
-        UserError: the change can't be scaled; see `changed_tensors`.
+        UserError: the change can't be scaled (see `changed_tensors`), or not be divided by edge
+            (see `EdgePasses`).
     """
     options = PathOptions() if options is None else options
     hooked = HookedModel(model)
     with unit_change(hooked, before, options.neuron_groups, options.directions) as change:
         if not change.parameters:
             raise NoGainError("path: no weight differs between the models; nothing is attributed")
-        run = PathRuns(hooked, change, items, batch_size)
+        passes = EdgePasses(hooked, change) if options.edges else None
+        run = PathRuns(hooked, change, items, batch_size, passes)
         start, end = run.metric(0.0), run.metric(1.0)
         if reason := no_gap(start, end):
             raise NoGainError(f"path: the gain is {reason}; nothing is attributed")
         integral = integrate(run.slopes, run.metric, change.summed, options.nodes, counted)
-        scores = change.by_grain(integral.values)
-        moved = change.by_grain(
-            np.sum([panel.fine - panel.coarse for panel in integral.panels], axis=0).mean(0)
-        )
-        effects = interactions = None
+        values, differences = integral.values, integral.moved
+        scores = change.by_grain(values[:, : change.size])
+        moved = change.by_grain(differences[: change.size])
+        effects = interactions = edges = None
+        if passes is not None:
+            of_edges = values[:, change.size :], differences[change.size :]
+            edges = passes.result(*of_edges, change.units[Grain.module], scores[Grain.module])
         if options.effects is not None:
             effects, interactions = _of_subsets(run, change, scores, options, counted)
     return PathAttribution(
@@ -149,6 +156,7 @@ def attribute_path(
         integral,
         effects,
         interactions,
+        edges,
     )
 
 
@@ -185,10 +193,19 @@ class PathRuns:
         change: its change.
         items: the items.
         size: number of items in a batch where no gradient of a single item is taken.
+        passes: divides the scores by edge; None to leave that out.
     """
 
-    def __init__(self, hooked: HookedModel, change: UnitChange, items: ItemSet, size: int) -> None:
+    def __init__(
+        self,
+        hooked: HookedModel,
+        change: UnitChange,
+        items: ItemSet,
+        size: int,
+        passes: EdgePasses | None = None,
+    ) -> None:
         self._hooked, self._change, self._items, self._size = hooked, change, items, size
+        self._passes = passes
         self._known: dict[float, Values] = {}
 
     def metric(self, amount: float) -> Values:
@@ -226,11 +243,22 @@ class PathRuns:
         return total / len(some), self._change.by_grain(found / len(some))[grain]
 
     def slopes(self, amount: float) -> Values:
-        """Return the products of gradient and change at one lambda, [items, units]."""
+        """Return the products of gradient and change at one lambda.
+
+        Returns:
+            [items, units] of the units of all grains, followed by those of the edges, if any.
+        """
         self._change.scale(amount)
-        found = np.empty((len(self._items), self._change.size))
+        units, passes = self._change.size, self._passes
+        found = np.empty((len(self._items), units + (0 if passes is None else passes.size)))
+        if passes is not None:
+            passes.read()
         for batch in self._items.batches(1, self._hooked.device):
-            found[batch.places] = self._change.scores(self._differentiate(batch)[1])
+            if passes is None:
+                gradients = self._differentiate(batch)[1]
+            else:
+                gradients, found[batch.places, units:] = passes.differentiate(batch)
+            found[batch.places, :units] = self._change.scores(gradients)
         return found
 
     def _differentiate(self, batch: ItemBatch) -> tuple[Tensor, Sequence[Tensor]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from sumcirc.compare.path.edge_summary import edge_summary
 from sumcirc.compare.path.interaction_summary import interaction_rows, interaction_summary
 from sumcirc.compare.path.path_attribution import PathAttribution
 from sumcirc.compare.path.subsets import Effects
@@ -49,6 +50,8 @@ def path_summary(found: PathAttribution) -> dict[str, Any]:
         if found.interactions is not None:
             units = found.units[found.effects.grain]
             effects["interactions"] = interaction_summary(found.interactions, units, found.gain)
+    if found.edges is not None:
+        summary["edges"] = edge_summary(found.edges, found.gain)
     return summary
 
 

@@ -102,6 +102,11 @@ class Integral:
         return np.sum([panel.fine for panel in self.panels], axis=0)
 
     @property
+    def moved(self) -> NDArray[np.float64]:
+        """[units] change of the mean integral between 3 and 7 nodes in every panel."""
+        return np.sum([panel.fine - panel.coarse for panel in self.panels], axis=0).mean(0)
+
+    @property
     def converged(self) -> bool:
         """Whether all errors are within their tolerances."""
         return self.errors.size <= 1

@@ -29,11 +29,12 @@ class UnitChange:
 
     Attributes:
         units: the units of each grain that have a change, from the embedding to the last norm.
+        tensors: as given.
         parameters: the tensors in memory with respect to which gradients are taken.
     """
 
     def __init__(self, tensors: Sequence[ChangedTensor]) -> None:
-        self._tensors = tensors
+        self.tensors = tensors
         self.parameters: list[nn.Parameter] = [one.parameter for one in tensors]
         self.units: dict[Grain, list[Unit]] = {}
         self._index: dict[Grain, list[NDArray[np.int64]]] = {}
@@ -50,12 +51,12 @@ class UnitChange:
     def _prepare(self) -> None:
         """Join the indices of all tensors, so that scores are summed in few calls."""
         self._joined = {grain: _joined_index(one) for grain, one in self._index.items()}
-        sizes = [one.positions for one in self._tensors]
+        sizes = [one.positions for one in self.tensors]
         self._starts = np.cumsum([0, *sizes[:-1]])
         # every tensor's last unit is that of what is along none of its directions
         by_tensor = self._index[Grain.direction]
         self._rest = np.array([index[-1] for index in by_tensor], dtype=np.int64)
-        divided = [len(one.directions) for one in self._tensors]
+        divided = [len(one.directions) for one in self.tensors]
         self._owners = np.repeat(np.arange(len(divided)), divided)
         self._along = _joined_index(
             [index[:count] for index, count in zip(by_tensor, divided, strict=True)]
@@ -82,7 +83,7 @@ class UnitChange:
             grain: the grain.
             factors: [units of the grain] factors.
         """
-        for one, index in zip(self._tensors, self._index[grain], strict=True):
+        for one, index in zip(self.tensors, self._index[grain], strict=True):
             if grain is Grain.direction and one.place.matrix is not None:
                 one.scale_directions(factors[index])
             else:
@@ -93,12 +94,12 @@ class UnitChange:
 
         Two active adapters of the same linear count its weights twice.
         """
-        found = _joined_index([one.weights() for one in self._tensors])
+        found = _joined_index([one.weights() for one in self.tensors])
         return np.bincount(self._joined[grain], found, len(self.units[grain])).astype(np.int64)
 
     def squares(self, grain: Grain) -> NDArray[np.float64]:
         """Return the squared norm of each unit's change, [units of a grain but `direction`]."""
-        found = np.concatenate([one.squares() for one in self._tensors])
+        found = np.concatenate([one.squares() for one in self.tensors])
         count = len(self.units[grain])
         return np.bincount(self._joined[grain], found, count).astype(np.float64)
 
@@ -111,7 +112,7 @@ class UnitChange:
         Returns:
             [units of all grains], grain by grain in the order of `Grain`.
         """
-        pairs = list(zip(self._tensors, gradients, strict=True))
+        pairs = list(zip(self.tensors, gradients, strict=True))
         values = _joined([one.scores(gradient) for one, gradient in pairs])
         along = _joined(
             [one.direction_scores(gradient) for one, gradient in pairs if len(one.directions)]

@@ -72,11 +72,13 @@ class Place:
         by_input: whether positions are input features of a linear rather than output features; None
             for a tensor that no grain divides, which has a single position.
         positions: the units of the positions, for each grain but `direction`.
+        module: full name of the module that the tensor belongs to.
         matrix: layer and name of the linear if the tensor is its weight, otherwise None.
     """
 
     by_input: bool | None
     positions: dict[Grain, Positions]
+    module: str
     matrix: tuple[int, str] | None = None
 
 
@@ -110,11 +112,11 @@ class Partition:
         layer, module = target.layer, target.module
         if layer is None:
             unit = Unit(module, None, module)
-            return _undivided(unit, unit)
+            return _undivided(unit, unit, name)
         whole = Unit(f"layer {layer}", layer, "layer")
         if module not in MODULES or bias:
             part = BIASES if bias else module
-            return _undivided(whole, Unit(f"layer {layer} {part}", layer, part))
+            return _undivided(whole, Unit(f"layer {layer} {part}", layer, part), name)
         heads = self._heads(layer, module, name)
         count = len(heads.index)
         positions = {
@@ -123,7 +125,7 @@ class Partition:
             Grain.head: heads,
         }
         linear = name.removeprefix(f"{self._names.layers}.{layer}.")
-        return Place(module in ("attn_out", "mlp_out"), positions, (layer, linear))
+        return Place(module in ("attn_out", "mlp_out"), positions, name, (layer, linear))
 
     def _heads(self, layer: int, module: str, name: str) -> Positions:
         """Return the head or the group of neurons of every position of a linear."""
@@ -182,7 +184,7 @@ def _one(unit: Unit, count: int) -> Positions:
     return Positions([unit], np.zeros(count, dtype=np.int64))
 
 
-def _undivided(layer: Unit, module: Unit) -> Place:
+def _undivided(layer: Unit, module: Unit, name: str) -> Place:
     positions = {Grain.layer: _one(layer, 1)}
     positions |= dict.fromkeys((Grain.module, Grain.head), _one(module, 1))
-    return Place(None, positions)
+    return Place(None, positions, name)

@@ -113,3 +113,22 @@ class Norm:
         if share is not None:
             found.addcmul_(normalized, share, value=-1)
         return found.mul_(scale)
+
+    def pushed(self, stream: Tensor, tangent: Tensor) -> Tensor:
+        """Multiply small changes of the norm's input by the norm's Jacobian.
+
+        Args:
+            stream: [..., width] the norm's input.
+            tangent: changes of the input, in a shape to which `stream` can be expanded.
+
+        Returns:
+            The changes of the norm's output to first order, in the shape of `tangent`.
+        """
+        if self.identity:
+            return tangent.to(self.weight.dtype)
+        normalized, scale = self.standardized(stream)
+        found = tangent.to(self.weight.dtype)
+        share = (found * normalized).mean(-1, keepdim=True)
+        if self.centred:
+            found = found - found.mean(-1, keepdim=True)
+        return (found - normalized * share) * scale * self.weight

@@ -83,7 +83,31 @@ def path_tables(found: Row, listed: int) -> list[Table]:
         made.append(_curve(effects, listed))
         pairs = interaction_table(effects, listed)
         made += [] if pairs is None else [pairs]
-    return made + (trajectory_tables(found["trajectory"], listed) if "trajectory" in found else [])
+    if "trajectory" in found:
+        made += trajectory_tables(found["trajectory"], listed)
+    if "edges" in found:
+        made += _edge_tables(found["edges"], listed)
+    return made
+
+
+def _edge_tables(edges: Row, listed: int) -> list[Table]:
+    """Return a table of the edges with the largest writes, and of what is not divided by edge."""
+    whole = interval_column([edges["divided"]])[0]
+    title = (
+        f"edges by what the change wrote there, {SHARE} (* differs from zero, FDR 5 %)"
+        f"\nall {edges['edges']} edges add up to {whole}, {edges['significant']} differ from zero;"
+        f" {_percent(or_nan(edges['cancelled']))} of the writes cancels within senders"
+    )
+    some = edges["largest"][:listed]
+    names = [f"{row['sender']} -> {row['destination']}" for row in some]
+    rows = [list(row) for row in zip(names, interval_column(some), strict=True)]
+    made = [Table(title, ("edge", "written"), rows)]
+    rest = sorted(edges["rest"], key=lambda row: -abs(row["mean"]))[:listed]
+    if rest:
+        cells = zip([row["unit"] for row in rest], interval_column(rest), strict=True)
+        title = f"not divided by edge, {SHARE}"
+        made.append(Table(title, ("unit", "path score"), [list(row) for row in cells]))
+    return made
 
 
 def _curve(effects: Row, listed: int) -> Table:
@@ -148,6 +172,12 @@ def path_view(found: Row) -> View:
     grid = _modules(found["units"]["module"])
     if grid is not None:
         panels.append(grid)
+    if "edges" in found:
+        panels.append(_edge_map(found["edges"]["layers"]))
+        table += [
+            ("edge", f"{row['sender']} -> {row['destination']}", "", *(row[end] for end in ENDS))
+            for row in found["edges"]["largest"]
+        ]
     best = max(rows, key=lambda row: abs(row["mean"]))
     return View(
         "Path attribution",
@@ -189,6 +219,22 @@ def _modules(rows: Sequence[Row]) -> Map | None:
         place = row["layer"], present.index(row["part"])
         values[place], marked[place] = row["mean"], row["significant"]
     return Map(values, SHARE, "", True, marked, columns=present, x="module", title="modules")
+
+
+def _edge_map(layers: Sequence[Sequence[float]]) -> Map:
+    """Return a map of what the change in each layer wrote into the inputs of each layer."""
+    names = [str(layer) for layer in range(len(layers) - 1)]
+    return Map(
+        np.array(layers, dtype=float),
+        SHARE,
+        "",
+        True,
+        columns=[*names, "logits"],
+        rows=["embedding", *names],
+        x="layer that reads",
+        y="layer that writes",
+        title="edges",
+    )
 
 
 def _bar(name: str, ends: Row, series: str) -> Bar:
