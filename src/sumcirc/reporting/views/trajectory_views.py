@@ -149,7 +149,7 @@ def trajectory_view(found: Row) -> View:
         [panels],
         "The gain attributed to layers between saved checkpoints of the training"
         f" ({'converged' if found['converged'] else 'NOT CONVERGED'}). Dots: differs from zero (FDR"
-        " 5 %). Bands are 95 % intervals over items.",
+        " 5 %). The last panel has 95 % intervals over items.",
         f"Share of the gain by layer and segment; steps {segment_name(most)} have the largest part,"
         f" {most['gain']['mean']:.2f}.",
         columns=("what", "unit", "step", "mean", "low", "high"),
