@@ -84,6 +84,8 @@ SMALL = [
     "evaluation.bootstrap=100",
 ]
 TRAINED = [*SMALL, "trainer.max_steps=2", "trainer.validate_every=1", "callbacks.progress=false"]
+# slow enough that two steps surely help on every document, so that masks have a gain to divide
+TRAINED += ["model.learning_rate=1e-4"]
 CIRCUIT = ["documents=4", "resamples=5", "sizes=[0.01,1.0]", "random_circuits=1"]
 WATCHERS = "attention_entropy,base_divergence,activation_drift,summary_quality,circuit_tracker"
 WATCHERS += ",logit_lens,salient_attention"
