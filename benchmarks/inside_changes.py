@@ -329,6 +329,10 @@ def main() -> None:
     last = max(row[1] for row in rows)
     for name in MEASURES:
         ours = [row for row in rows if row[0] == name and row[1] == last]
+        if not control:
+            largest = sorted(ours, key=lambda row: -abs(row[3]))[:3]
+            print(f"{name}, step {last}: largest in layers {[row[2] for row in largest]}")
+            continue
         clear, counted = ([row[2] for row in ours if row[column]] for column in (-2, -1))
         print(f"{name}, step {last}: layers beyond the control {clear}, that count {counted}")
     print(json.dumps(plain_numbers(claims["heads"]), indent=1))

@@ -27,6 +27,7 @@ def test_seeds_names_and_paths_are_no_arm(tmp_path: Path) -> None:
         "trainer__threads": 3,
         "trainer__checkpoint_every": 7,
         "callbacks__watch": ["activation_drift"],
+        "evaluation__base": False,
         "evaluation__bootstrap": 100,
         "logger__project": "mine",
     }

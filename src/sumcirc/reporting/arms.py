@@ -22,7 +22,7 @@ APART = {
     *("seed", "run", "sweep", "runs_dir", "cache_dir", "resume", "logger", "selector.seed"),
     *("trainer.threads", "trainer.log_every"),
     *("trainer.checkpoint_every", "trainer.keep_checkpoints"),
-    *("evaluation.bootstrap", "evaluation.confidence", "evaluation.summaries"),
+    *("evaluation.base", "evaluation.bootstrap", "evaluation.confidence", "evaluation.summaries"),
     *(f"evaluation.retention{end}" for end in ("", "_column", "_documents")),
     *("callbacks.progress", "callbacks.watch", "callbacks.probes"),
     *("callbacks.schedule", "callbacks.circuit"),
