@@ -175,15 +175,16 @@ def test_the_page_of_circuits_states_its_records() -> None:
 
 def test_the_page_of_the_real_model_states_what_training_did() -> None:
     folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
-    summary, second = (
-        json.loads((folder / f"trained/main_lora{seed}/summary.json").read_text())
-        for seed in (1, 2)
+    summary, second, full = (
+        json.loads((folder / f"trained/main_{name}/summary.json").read_text())
+        for name in ("lora1", "lora2", "full1")
     )
     names = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "entity_precision", "entity_recall")
     shown = {
         "before": summary["systems"]["base"],
         "LoRA, seed 1": summary["systems"]["trained"],
         "LoRA, seed 2": second["systems"]["trained"],
+        "full fine-tuning": full["systems"]["trained"],
     }
     for title, scores in shown.items():
         cells = [_cell(scores[name], 100) for name in names]
@@ -205,16 +206,21 @@ def test_the_page_of_the_real_model_states_what_training_did() -> None:
     assert share in page
     losses = [
         float(row["value"])
-        for run in ("main_lora1", "main_lora2", "main_permuted1")
+        for run in ("main_lora1", "main_lora2", "main_permuted1", "main_full1")
         for row in csv.DictReader((folder / f"trained/{run}/metrics.csv").read_text().splitlines())
         if row["metric"] == "validation/loss"
     ]
-    assert len(losses) == 15
+    assert len(losses) == 20
     for loss in losses:
         assert f"{loss:.3f}" in page
     seconds, tokens = summary["cost"]["seconds"], summary["cost"]["tokens"]
     assert f"Training seed 1 took {seconds:,.0f} seconds" in page
     assert f"({tokens / seconds:.0f} tokens a second;" in page
+    seconds, tokens = full["cost"]["seconds"], full["cost"]["tokens"]
+    assert f"took {seconds:,.0f} seconds beside other work" in page
+    assert f"({tokens / seconds:.0f} tokens a second) and" in page
+    assert f" and {full['cost']['process_memory'] / 2**30:.1f} GiB." in page
+    assert f"({full['trainable_parameters']:,} parameters)" in page
 
 
 def _cell(score: dict[str, float], factor: int, digits: int = 1) -> str:
@@ -334,6 +340,37 @@ def test_the_page_on_placement_states_its_records() -> None:
         found = [rates.get((layers, scale)) for scale in ("1.25", "2.5", "5", "10")]
         losses = [f"{float(row['lowest_validation_loss']):.3f}" if row else "-" for row in found]
         assert f"| {layers} | {' | '.join(losses)} |" in page
+
+
+def test_the_page_of_the_real_model_compares_full_fine_tuning_inside() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+
+    def last(file: str) -> list[dict[str, str]]:
+        with (folder / file).open() as lines:
+            return [row for row in csv.DictReader(lines) if row["step"] == "400"]
+
+    ours, others = last("inside-changes-full.csv"), last("inside-changes.csv")
+    titles = {
+        "attention_kl": "attention KL (nats)",
+        "entropy_change": "entropy (nats)",
+        "cka_distance": "CKA distance",
+        "drift": "drift",
+        "act_mag_change": "ActMag",
+    }
+    less = []
+    for name, title in titles.items():
+        full, lora, control = (
+            np.array([float(row[key]) for row in rows if row["measure"] == name])
+            for rows, key in ((ours, "change"), (others, "change"), (others, "control"))
+        )
+        assert len(full) == len(lora) == 30
+        largest = ", ".join(str(layer) for layer in np.argsort(-abs(full))[:3])
+        pairs = ((full, lora), (full, control), (lora, control))
+        numbers = [f"{one.mean():.3f}" for one in (full, lora)]
+        agree = [f"{spearmanr(*pair)[0]:.2f}" for pair in pairs]
+        assert f"| {title} | {' | '.join([*numbers, largest, *agree])} |" in page
+        less.append(100 * (1 - full.mean() / lora.mean()))
+    assert f"by {min(less):.0f} % (drift) to {max(less):.0f} % (entropy) less" in page
 
 
 def test_the_page_on_placement_states_what_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
