@@ -5,8 +5,7 @@
 
 A record is the sweep's directory without texts and weights: of each run its configuration, status,
 summary and validation losses, and the scores of every test document. `sumcirc report` reads it like
-the sweep itself. `tests/docs/test_record.py` holds the tables of docs/results/NAME.md against
-docs/results/records/NAME.
+the sweep itself. Tests in tests/docs hold the tables of docs/results against docs/results/records.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ import pyarrow.parquet
 import yaml
 
 from sumcirc.errors import UserError
-from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.runs import ReportRun, read_runs
-from sumcirc.reporting.views.arm_tables import tables
 from sumcirc.storage.writing import plain_numbers, write_file, write_json, write_text
 from sumcirc.tracking.record_format import format_of
 from sumcirc.tracking.run_directory import RunDirectory
@@ -88,12 +85,6 @@ def _last_part(word: str) -> str:
     name, equals, value = word.rpartition("=")
     value = value.strip("'")
     return f"{name}{equals}{Path(value).name}" if Path(value).is_absolute() else word
-
-
-def not_stated(page: str, comparison: ArmComparison) -> list[str]:
-    """Rows of the comparison's tables that are not in the page, as Markdown."""
-    rows = [f"| {' | '.join(row)} |" for table in tables(comparison) for row in table.rows]
-    return [row for row in rows if row not in page]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,226 @@
+"""docs/results/real-model.md and real-circuits.md state their records."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from docs.record import RECORDS
+
+README = RECORDS.parents[2] / "README.md"
+NEWS_SCORES = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "rougeLsum_f1", "entity_recall")
+NEWS_ROWS = {
+    "lead-3": ("prompt", "lead-3"),
+    "random-3": ("prompt", "random-3"),
+    "oracle": ("prompt", "oracle"),
+    "prompt `TL;DR:`": ("prompt", "base"),
+    "chat template": ("chat", "base"),
+}
+
+
+def test_the_page_of_the_real_model_states_its_records() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+    rows = {"lead-3": "lead-3", "random-3": "random-3", "oracle": "oracle"}
+    systems = {
+        name: json.loads((folder / f"zero-shot-dialogsum-{name}.json").read_text())["systems"]
+        for name in ("prompt", "chat")
+    }
+    found = {title: systems["prompt"][name] for name, title in rows.items()}
+    found |= {
+        "prompt `TL;DR:`": systems["prompt"]["base"],
+        "chat template": systems["chat"]["base"],
+    }
+    for title, scores in found.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {title} |")]
+        for name in ("rouge1_f1", "rouge2_f1", "rougeL_f1", "entity_recall"):
+            mean, low, high = (100 * scores[name][end] for end in ("mean", "low", "high"))
+            assert f" {mean:.1f} [{low:.1f}, {high:.1f}] " in row, (title, name)
+    losses = {
+        (line["arm"], float(line["learning_rate"]), int(line["step"])): line["validation_nll"]
+        for line in csv.DictReader((folder / "rates.csv").read_text().splitlines())
+    }
+    assert len(losses) == 15
+    for (arm, rate, step), loss in losses.items():
+        stated = f"{float(loss):.3f}"
+        shown = f"{rate:.0e}".replace("e-0", "e-")
+        row = next((line for line in page.splitlines() if f"| {shown} |" in line), "")
+        assert stated in (page if step == 0 else row), (arm, rate, step)
+
+
+def test_the_page_of_circuits_states_its_records() -> None:
+    page = (RECORDS.parent / "real-circuits.md").read_text(encoding="utf-8")
+    files = sorted((RECORDS / "real-model").glob("edge-choice-*.json"))
+    assert files
+    for file in files:
+        assert f"records/real-model/{file.name}" in page
+        record = json.loads(file.read_text(encoding="utf-8"))
+        assert not set(record["chosen_on"]) & set(record["judged_on"])
+        assert f"{record['edges']:,} edges" in page
+        for name in {row["ranking"]: None for row in record["rows"]}:
+            own = [row for row in record["rows"] if row["ranking"] == name]
+            for measure in ("faithfulness", "minus_default"):
+                if any(measure not in row or not any(row[measure].values()) for row in own):
+                    continue  # the default itself, and random circuits
+                cells = [
+                    f"{row[measure]['mean']:.2f} [{row[measure]['low']:.2f},"
+                    f" {row[measure]['high']:.2f}]"
+                    for row in own
+                ]
+                escaped = name.replace("|", "\\|")
+                assert f"| {escaped} | {' | '.join(cells)} |" in page, (file.name, name, measure)
+        default = [row for row in record["rows"] if row["ranking"] == record["rows"][0]["ranking"]]
+        assert ", ".join(f"{row['edges']:,}" for row in default) in page
+
+
+def test_the_page_of_the_real_model_states_what_training_did() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+    summary, second, full = (
+        json.loads((folder / f"trained/main_{name}/summary.json").read_text())
+        for name in ("lora1", "lora2", "full1")
+    )
+    names = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "entity_precision", "entity_recall")
+    shown = {
+        "before": summary["systems"]["base"],
+        "LoRA, seed 1": summary["systems"]["trained"],
+        "LoRA, seed 2": second["systems"]["trained"],
+        "full fine-tuning": full["systems"]["trained"],
+    }
+    for title, scores in shown.items():
+        cells = [_cell(scores[name], 100) for name in names]
+        cells += [_cell(scores["length"], 1), _cell(scores["unended"], 100)]
+        assert f"| {title} | {' | '.join(cells)} |" in page
+        short = " | ".join([*cells[:4], cells[-1]])
+        assert f" | {short} |" in README.read_text(encoding="utf-8")
+    control = json.loads((folder / "trained/main_permuted1/summary.json").read_text())["systems"]
+    names = ("rouge1_f1", "rouge2_f1", "rougeL_f1", None, "entity_recall")
+    cells = ["-" if name is None else _cell(control["trained"][name], 100) for name in names]
+    cells += [_cell(control["trained"]["length"], 1), _cell(control["trained"]["unended"], 100)]
+    assert f"| control, 400 steps | {' | '.join(cells)} |" in page
+    assert f"| LoRA, control | {' | '.join([*cells[:4], cells[-1]])} |" in README.read_text()
+    means = [
+        100 * scores["rouge1_f1"]["mean"]
+        for scores in (control["base"], control["trained"], summary["systems"]["trained"])
+    ]
+    share = f"{means[1] - means[0]:.1f} of the {means[2] - means[0]:.1f} points"
+    assert share in page
+    losses = [
+        float(row["value"])
+        for run in ("main_lora1", "main_lora2", "main_permuted1", "main_full1")
+        for row in csv.DictReader((folder / f"trained/{run}/metrics.csv").read_text().splitlines())
+        if row["metric"] == "validation/loss"
+    ]
+    assert len(losses) == 20
+    for loss in losses:
+        assert f"{loss:.3f}" in page
+    seconds, tokens = summary["cost"]["seconds"], summary["cost"]["tokens"]
+    assert f"Training seed 1 took {seconds:,.0f} seconds" in page
+    assert f"({tokens / seconds:.0f} tokens a second;" in page
+    seconds, tokens = full["cost"]["seconds"], full["cost"]["tokens"]
+    assert f"took {seconds:,.0f} seconds beside other work" in page
+    assert f"({tokens / seconds:.0f} tokens a second) and" in page
+    assert f" and {full['cost']['process_memory'] / 2**30:.1f} GiB." in page
+    assert f"({full['trainable_parameters']:,} parameters)" in page
+
+
+def _cell(score: dict[str, float], factor: int, digits: int = 1) -> str:
+    mean, low, high = (factor * score[end] for end in ("mean", "low", "high"))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def test_the_page_of_the_real_model_states_what_was_forgotten() -> None:
+    page = (RECORDS.parent / "real-model.md").read_text()
+    found = json.loads((RECORDS / "real-model/retention.json").read_text())["retention"]
+    for corpus, title in {"cnndm_validation500": "CNN", "scitldr_a_test": "SciTLDR"}.items():
+        one = found[corpus]
+        cells = [_cell(one["systems"][name]["perplexity"], 1) for name in ("base", "trained")]
+        cells += [_cell(one[name], 1, 3) for name in ("nll_change", "kl")]
+        lines = [line for line in page.splitlines() if line.startswith(f"| 100 {title}")]
+        assert any(line.endswith(f"| {' | '.join(cells)} |") for line in lines), corpus
+
+
+def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+    with (folder / "inside-changes.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["step"] == "400"]
+    titles = {
+        "attention_kl": "attention KL, nats",
+        "entropy_change": "entropy of attention, nats",
+        "cka_distance": "1 - CKA",
+        "drift": "drift of the residual stream",
+        "act_mag_change": "change of ActMag",
+    }
+    for name, title in titles.items():
+        ours = [row for row in rows if row["measure"] == name]
+        change, control = (
+            np.array([float(row[key]) for row in ours]) for key in ("change", "control")
+        )
+        apart = np.array([float(row["seed_distance"]) for row in ours])
+        counts = np.array([row["counts"] == "True" for row in ours])
+        more = np.flatnonzero(counts & (abs(change) > abs(control))).tolist()
+        less = int((counts & (abs(change) < abs(control))).sum())
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {title} |")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[1:4] == [f"{one.mean():.3f}" for one in (change, apart, control)]
+        assert cells[4:6] == [str(abs(change).argmax()), str(abs(control).argmax())]
+        assert cells[6] == (", ".join(map(str, more)) or "none")
+        assert cells[7] == f"{less} of 30"
+    claims = json.loads((folder / "inside-claims.json").read_text())
+    shares = [*claims["heads"], claims["heads_of_control"]]
+    for share in (found["fell"] for found in shares):
+        mean, low, high = (100 * share[end] for end in ("mean", "low", "high"))
+        assert f"{mean:.0f} % [{low:.0f}, {high:.0f}]" in page
+    for share in claims["heads"]:
+        fell, rose = (100 * share[key] for key in ("clearly_fell", "clearly_rose"))
+        assert re.search(rf"{fell:.0f} %( of heads fall)? and {rose:.0f} %", page)
+    for name in ("drift", "cka_distance", "attention_kl"):
+        last = claims["leading_layers"][name]["last_layer"]
+        assert f"{last['rank']} [{last['low']:.0f}, {last['high']:.0f}]" in page
+
+
+def test_the_page_of_the_real_model_compares_full_fine_tuning_inside() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+
+    def last(file: str) -> list[dict[str, str]]:
+        with (folder / file).open() as lines:
+            return [row for row in csv.DictReader(lines) if row["step"] == "400"]
+
+    ours, others = last("inside-changes-full.csv"), last("inside-changes.csv")
+    titles = {
+        "attention_kl": "attention KL (nats)",
+        "entropy_change": "entropy (nats)",
+        "cka_distance": "CKA distance",
+        "drift": "drift",
+        "act_mag_change": "ActMag",
+    }
+    less = []
+    for name, title in titles.items():
+        full, lora, control = (
+            np.array([float(row[key]) for row in rows if row["measure"] == name])
+            for rows, key in ((ours, "change"), (others, "change"), (others, "control"))
+        )
+        assert len(full) == len(lora) == 30
+        largest = ", ".join(str(layer) for layer in np.argsort(-abs(full))[:3])
+        pairs = ((full, lora), (full, control), (lora, control))
+        numbers = [f"{one.mean():.3f}" for one in (full, lora)]
+        agree = [f"{spearmanr(*pair)[0]:.2f}" for pair in pairs]
+        assert f"| {title} | {' | '.join([*numbers, largest, *agree])} |" in page
+        less.append(100 * (1 - full.mean() / lora.mean()))
+    assert f"by {min(less):.0f} % (drift) to {max(less):.0f} % (entropy) less" in page
+
+
+@pytest.mark.parametrize("title", NEWS_ROWS)
+def test_the_table_of_news_states_its_records(title: str) -> None:
+    page = (RECORDS.parent / "real-model.md").read_text()
+    file, system = NEWS_ROWS[title]
+    record = json.loads((RECORDS / "real-model" / f"zero-shot-cnn-{file}.json").read_text())
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| {title}, news |")]
+    for name in NEWS_SCORES:
+        score = record["systems"][system][name]
+        mean, low, high = (100 * score[end] for end in ("mean", "low", "high"))
+        assert f" {mean:.1f} [{low:.1f}, {high:.1f}] " in row, name
+        assert score["n"] <= 100
