@@ -260,6 +260,12 @@ def test_grafting_keeps_to_its_size() -> None:
     assert scores[0] > 0 > max(scores[1:])
     harsh = quick(steps=400, graft_size=0.01, penalty=10.0)
     assert learn_graft(training, harsh, 0, lambda done: None).scores.max() < 0
+    # of two units that help alike, only the small one is worth its size
+    worth, shares = np.array([0.2, 0.2]), np.array([0.9, 0.1])
+    training = Training(slope, shares, np.ones(8), 1.0)
+    options = quick(steps=400, graft_size=0.2, penalty=1.0)
+    scores = learn_graft(training, options, 0, lambda done: None).scores
+    assert scores[1] > 0 > scores[0]
 
 
 def found_for(seed_options: MaskOptions) -> LearnedMasks:
