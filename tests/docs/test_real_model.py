@@ -132,15 +132,17 @@ def _cell(score: dict[str, float], factor: int, digits: int = 1) -> str:
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def test_the_page_of_the_real_model_states_what_was_forgotten() -> None:
+@pytest.mark.parametrize(("file", "model"), [("retention", "LoRA"), ("retention-full", "full")])
+def test_the_page_of_the_real_model_states_what_was_forgotten(file: str, model: str) -> None:
     page = (RECORDS.parent / "real-model.md").read_text()
-    found = json.loads((RECORDS / "real-model/retention.json").read_text())["retention"]
-    for corpus, title in {"cnndm_validation500": "CNN", "scitldr_a_test": "SciTLDR"}.items():
+    found = json.loads((RECORDS / f"real-model/{file}.json").read_text())["retention"]
+    texts = {"cnndm_validation500": "CNN/DailyMail articles", "scitldr_a_test": "SciTLDR abstracts"}
+    for corpus, title in texts.items():
         one = found[corpus]
         cells = [_cell(one["systems"][name]["perplexity"], 1) for name in ("base", "trained")]
         cells += [_cell(one[name], 1, 3) for name in ("nll_change", "kl")]
-        lines = [line for line in page.splitlines() if line.startswith(f"| 100 {title}")]
-        assert any(line.endswith(f"| {' | '.join(cells)} |") for line in lines), corpus
+        assert f"| {one['documents']} {title}, {model} | {' | '.join(cells)} |" in page, corpus
+    assert _cell(found["cnndm_validation500"]["nll_change"], 1, 3) in README.read_text()
 
 
 def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
