@@ -216,3 +216,15 @@ def test_the_text_states_the_records() -> None:
         f"index ({of('shapley', 'layer 0', 'layer 1')} %",
     ):
         assert words in page, words
+
+
+def test_the_readme_states_when_it_is_learned() -> None:
+    page = (RECORDS.parents[2] / "README.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith("| When is it learned?")]
+    full, lora = (record(name)["trajectory"] for name in ("full", "lora"))
+    first = [100 * found["segments"][0]["gain"]["mean"] for found in (full, lora)]
+    assert [found["segments"][0]["end"] for found in (full, lora)] == [50, 50]
+    assert f"{first[0]:.0f} % of full fine-tuning's gain and {first[1]:.0f} % of LoRA's" in row
+    settled = [found["agrees_from"]["module"] for found in (full, lora)]
+    assert f"modules is settled at step {settled[0]} and {settled[1]}" in row
+    assert lora["agrees_from"]["layer"] is None
