@@ -226,3 +226,72 @@ def test_the_table_of_news_states_its_records(title: str) -> None:
         mean, low, high = (100 * score[end] for end in ("mean", "low", "high"))
         assert f" {mean:.1f} [{low:.1f}, {high:.1f}] " in row, name
         assert score["n"] <= 100
+
+
+def test_the_page_states_what_an_untrained_instruction_gives() -> None:
+    page = (RECORDS.parent / "real-model.md").read_text()
+    record = json.loads((RECORDS / "real-model/scitldr-chat.json").read_text())
+    names = {"rouge1_f1": 100, "rouge2_f1": 100, "rougeL_f1": 100, "length": 1, "unended": 100}
+    rows = {"before": record["systems"]["base"], "full fine-tuning": record["systems"]["full"]}
+    rows |= {name: record["systems"][name] for name in ("lead-3", "oracle")}
+    for title, scores in rows.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {title}, abstracts |")]
+        for name, factor in names.items():
+            if name in scores:  # baselines have no limit to reach
+                assert f" {_cell(scores[name], factor)} |" in row, (title, name)
+    (row,) = [line for line in page.splitlines() if line.startswith("| change, abstracts |")]
+    for name, factor in names.items():
+        mean, low, high = (factor * record["change"][name][end] for end in ("mean", "low", "high"))
+        assert f" {mean:+.1f} [{low:+.1f}, {high:+.1f}] |" in row, name
+        assert record["change"][name]["n"] == 60
+
+
+def test_the_page_states_how_change_and_effect_agree() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+    claims = json.loads((folder / "inside-claims-full.json").read_text())
+    found = claims["change_and_effect"]
+    titles = {
+        "attention_kl": "attention KL",
+        "entropy_change": "entropy",
+        "cka_distance": "CKA distance",
+        "drift": "drift",
+        "act_mag_change": "ActMag",
+    }
+    for name, title in titles.items():
+        cells = [
+            _cell(found[grain][name], 1, 2) if name in found[grain] else "-"
+            for grain in ("heads_sufficiency", "layers_sufficiency")
+        ]
+        assert f"| {title} | {' | '.join(cells)} |" in page
+    over_heads, over_layers = (
+        _cell(found[grain]["attention_kl"], 1, 2)
+        for grain in ("heads_sufficiency", "layers_sufficiency")
+    )
+    assert f"correlate by {over_heads}, over layers by {over_layers}" in page
+    fell = claims["heads"][0]["fell"]
+    assert f"{_cell(fell, 100, 0).replace(' [', ' % [')} of the heads focus" in page
+    with (folder / "patching-full.csv").open() as file:
+        parts = list(csv.DictReader(file))
+    counts = [
+        sum(
+            part["kind"] == kind
+            and part["significant"] == "True"
+            and float(part["score"]) * way > 0
+            for part in parts
+        )
+        for way in (1, -1)
+        for kind in ("output", "mlp")
+    ]
+    ours = "{} of 270 heads and {} of 30 MLPs reliably bring the base nearer"
+    assert ours.format(*counts[:2]) in page
+    assert "{} and {} take it further away".format(*counts[2:]) in page
+    assert f"add up to {sum(float(part['score']) for part in parts):.1f} times the gap" in page
+    by_size = sorted(
+        (part for part in parts if part["kind"] == "mlp"),
+        key=lambda part: -abs(float(part["score"])),
+    )
+    assert {"6", "8", "9"} <= {part["layer"] for part in by_size[:8]}
+    (best,) = [part for part in parts if (part["layer"], part["head"]) == ("24", "1")]
+    score, low, high = (float(best[end]) for end in ("score", "low", "high"))
+    assert score == max(float(part["score"]) for part in parts)
+    assert f"with {score:.2f} [{low:.2f}, {high:.2f}] of the gap" in page
