@@ -219,15 +219,31 @@ def heads(run: Measured, step: int) -> dict[str, Any]:
 
 
 def effects(compared: Path) -> dict[str, tuple[list[tuple[int, ...]], Array]]:
-    """Return the effects of patching by components, [components, items], from a comparison.
+    """Return the effects of components or of layers' weights from a comparison, [rows, items].
 
-    `heads` has the output of each head and `layers` the sum of all heads and the MLP of a layer,
-    for each direction.
+    Patching of activations gives `heads`, the output of each head, and `layers`, the sum of all
+    heads and the MLP of a layer, for each direction. Path attribution that keeps and removes layers
+    gives `weights_alone` and `weights_removed`, the effect of a layer's weight change.
+
+    Raises:
+        UserError: there is neither, or more than one comparison.
     """
-    files = list(compared.glob("compare/*/patching.parquet"))
-    if len(files) != 1:
-        raise UserError(f"{compared}: holds {len(files)} comparisons with patching, not one")
-    [file] = files
+    found = {}
+    for name, read in (("patching", _patched), ("path_effects", _moved_weights)):
+        files = list(compared.glob(f"compare/*/{name}.parquet"))
+        if len(files) > 1:
+            raise UserError(f"{compared}: holds {len(files)} comparisons; give a run with one")
+        for file in files:
+            found |= read(file)
+    if not found:
+        raise UserError(
+            f"{compared}: holds no effects; give a run of sumcirc compare with"
+            " compare.analyses=[patching], or [path] with compare.path.effects=layer"
+        )
+    return found
+
+
+def _patched(file: Path) -> dict[str, tuple[list[tuple[int, ...]], Array]]:
     columns: dict[str, Any] = {"direction": str, "kind": str, "layer": int | None}
     columns |= {"index": int | None, "item": str, "effect": float}
     table: dict[tuple[str, str, int, int], dict[str, float]] = {}
@@ -249,6 +265,22 @@ def effects(compared: Path) -> dict[str, tuple[list[tuple[int, ...]], Array]]:
         ]
         found[f"layers_{direction}"] = ([(layer,) for layer in layers], np.array(sums))
     return found
+
+
+def _moved_weights(file: Path) -> dict[str, tuple[list[tuple[int, ...]], Array]]:
+    values: dict[str, dict[int, list[float]]] = {"add": {}, "remove": {}}
+    for row in table_rows(file, {"kind": str, "grain": str, "unit": str | None, "value": float}):
+        word, _, layer = (row["unit"] or "").partition(" ")
+        if row["kind"] in values and row["grain"] == "layer" and word == "layer":
+            values[row["kind"]].setdefault(int(layer), []).append(row["value"])
+    return {
+        f"weights_{name}": (
+            [(layer,) for layer in sorted(values[kind])],
+            np.array([values[kind][layer] for layer in sorted(values[kind])]),
+        )
+        for kind, name in (("add", "alone"), ("remove", "removed"))
+        if values[kind]
+    }
 
 
 def correlation(change: Array, effect: Array) -> Interval:

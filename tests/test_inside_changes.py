@@ -99,6 +99,32 @@ def test_planted_changes_count_and_no_others(
     assert found["low"] <= found["mean"] <= found["high"]
 
 
+def test_changes_are_compared_with_the_effects_of_layers_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = [0.1, 0.5, 0.6, 0.2]
+    first = write_run(tmp_path / "a", change, 1)
+    effect = {"add": np.array([3.0, 1.0, 0.0, 2.0]), "remove": np.array([0.0, 2.0, 3.0, 1.0])}
+    noise = 0.01 * np.random.default_rng(4).standard_normal((2, LAYERS, 8))
+    rows = [
+        {"kind": kind, "grain": "layer", "unit": f"layer {layer}", "item": f"t{item}", "value": one}
+        for kind, means, drawn in zip(effect, effect.values(), noise, strict=True)
+        for layer in range(LAYERS)
+        for item, one in enumerate((means[layer] + drawn[layer]).tolist())
+    ]
+    rows += [{**rows[0], "unit": name} for name in ("embedding", "final")]
+    (tmp_path / "compared/compare/tuned").mkdir(parents=True)
+    write_table(tmp_path / "compared/compare/tuned/path_effects.parquet", rows)
+    run(monkeypatch, first, "--effects", tmp_path / "compared", "--results", tmp_path / "out")
+    found = json.loads((tmp_path / "out/claims.json").read_text())["change_and_effect"]
+    assert set(found) == {"weights_alone", "weights_removed"}
+    for name, means in zip(("alone", "removed"), effect.values(), strict=True):
+        expected = spearmanr(change, means).statistic  # type: ignore[attr-defined]
+        assert found[f"weights_{name}"]["attention_kl"]["mean"] == pytest.approx(expected)
+    with pytest.raises(Exception, match="holds no effects"):
+        run(monkeypatch, first, "--effects", first, "--results", tmp_path / "out")
+
+
 def test_with_one_seed_changes_exceed_the_control_and_none_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

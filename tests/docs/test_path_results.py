@@ -151,6 +151,62 @@ def test_the_real_model_states_its_record() -> None:
     assert f"| {' | '.join(cells)} |" in PAGE.splitlines()
 
 
+def test_full_fine_tuning_of_the_real_model_states_its_record() -> None:
+    def ends(found: dict[str, float], factor: float = 100, digits: int = 1) -> str:
+        mean, low, high = (factor * found[end] for end in ("mean", "low", "high"))
+        return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+    found = record("smollm2-full")
+    path, effects = found["path"], found["path"]["effects"]
+    gain = ends(found["metric"]["difference"], 1, 2).replace(" [", " nats [")
+    assert f"Gain {gain}; converged with {path['evaluations']} points" in PAGE
+    assert path["converged"]
+    errors = [f"{100 * path['errors'][name]:.2f} %" for name in ("total", "document", "unit")]
+    stated = "sum error {}, worst dialogue {}, largest move of a unit {}"
+    assert stated.format(*errors) in PAGE
+    section = PAGE.partition("### Full fine-tuning")[2]
+    scores = {row["unit"]: row for row in path["units"]["layer"]}
+    moved = {row["unit"]: row for row in effects["units"]}
+    listed = [f"layer {layer}" for layer in (0, 1, 5, 10, 15, 20, 25, 29)]
+    for name in ("embedding", *listed):
+        cells = [ends(one) for one in (scores[name], moved[name]["add"], moved[name]["remove"])]
+        assert f"| {name} | {' | '.join(cells)} |" in section
+    for one in effects["curve"]:
+        if one["size"] in (1, 3, 5, 10, 16, 25):
+            assert f"| {one['size']} | {ends(one['keep'])} | {ends(one['drop'])} |" in section
+    layers = [f"layer {layer}" for layer in range(30)]
+    path_scores = [100 * scores[name]["mean"] for name in layers]
+    alone, lost = (
+        [100 * moved[name][kind]["mean"] for name in layers] for kind in ("add", "remove")
+    )
+    total = sum(row["add"]["mean"] for row in effects["units"])
+    for words in (
+        f"single layers are {min(path_scores):.1f} to {max(path_scores):.1f} %",
+        f"any one layer's change costs at most {max(lost):.1f} %",
+        f"a layer brings {min(alone):.1f} to {max(alone):.1f} %",
+        f"units together {total:.1f} times the gain",
+        f"layers 0 to 4 bring {min(alone[:5]):.0f} to {max(alone[:5]):.0f} % each",
+    ):
+        assert words in section, words
+    assert min(alone) == alone[25]
+    titles = {
+        "attention_kl": "attention KL",
+        "entropy_change": "entropy",
+        "cka_distance": "CKA distance",
+        "drift": "drift",
+        "act_mag_change": "ActMag",
+    }
+    agree = [found["change_and_effect"][f"weights_{name}"] for name in ("alone", "removed")]
+    for name, title in titles.items():
+        assert f"| {title} | {' | '.join(ends(one[name], 1, 2) for one in agree)} |" in section
+    other = (RECORDS.parent / "real-model.md").read_text()
+    assert f"attention KL by {ends(agree[0]['attention_kl'], 1, 2)} over" in other
+    assert f"CKA distance by {ends(agree[0]['cka_distance'], 1, 2)}:" in other
+    readme = (RECORDS.parents[2] / "README.md").read_text()
+    assert f"correlation {ends(agree[0]['attention_kl'], 1, 2)})" in readme
+    assert f"any one layer's costs at most {max(lost):.1f} % of the gain" in readme
+
+
 def landscape_rows() -> list[str]:
     """Rows of the table that compares values of layers with the landscape of all sets of three."""
     landscape, _ = read_landscape(RECORDS / "placement")
