@@ -6,6 +6,7 @@ and files. Commands are composed and checked as at their start, and go no furthe
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -31,6 +32,8 @@ RUN = re.compile(r"\b(runs|shard_[ab])/[\w-]+(/[\w-]+)?")
 ALL = [found for page in PAGES for found in commands(page)]
 # one of those that are alike on several pages
 SUMCIRC = {" ".join(found.words): found for found in ALL if found.words[0] == "sumcirc"}
+# variables by which make passes its own to what it runs
+PASSED = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
 MAKE = {" ".join(found.words): found for found in ALL if found.words[0] == "make"}
 TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 RECIPES = [target for target in TARGETS if target not in ("wheel-check", "clean", "setup")]
@@ -170,8 +173,11 @@ def test_a_target_runs_commands_that_sumcirc_takes(target: str) -> None:
 
 def printed(target: str, words: list[str]) -> str:
     """The commands of a target, with .venv taken for made."""
+    # of `make test ARGS=...`, which runs this, nothing is passed on
+    outside = {name: value for name, value in os.environ.items() if name not in ("ARGS", *PASSED)}
     done = subprocess.run(
         ["make", "-n", "-f", ROOT / "Makefile", "-o", ".venv/installed", target, *words],
+        env=outside,
         capture_output=True,
         text=True,
         check=True,
