@@ -1,7 +1,7 @@
 """Edges to which a weight change writes: what they cost, and whether they are the circuit's edges.
 
     sumcirc circuit checkpoint=RUN_DIR
-    python benchmarks/path_edges.py --before tiny --after RUN_DIR --circuit CIRCUIT_RUN --name full
+    python benchmarks/path_edges.py --before tiny --after RUN_DIR --circuit CIRCUIT_FILE --name full
 
 There are two parts (--parts):
 

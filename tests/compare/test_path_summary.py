@@ -13,13 +13,14 @@ from safetensors.numpy import save_file
 
 from sumcirc.compare.path.edge_summary import FILE, read_edges, write_edges
 from sumcirc.compare.path.path_summary import LISTED, path_summary
+from sumcirc.errors import UserError
 from sumcirc.figures.views import draw_all
 from sumcirc.reporting.kinds import Bars, Curves, Map, NotDrawableError
 from sumcirc.reporting.page.plotly_charts import panel_charts
 from sumcirc.reporting.views.path_views import path_tables, path_view
 from sumcirc.schema import Grain
 from sumcirc.statistics import bootstrap_means, bootstrap_ratios, crossed_mean
-from sumcirc.storage.reading import RecordError
+from sumcirc.storage.reading import RecordError, read_tensors
 from tests.compare.made_findings import (
     COUNT,
     ITEMS,
@@ -211,6 +212,18 @@ def test_edges_are_read_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.rest["final"], edges.rest["final"], rtol=1e-6)
     write_edges(file, replace(edges, rest={}), ITEMS)
     assert read_edges(file)[0].rest == {}
+    with pytest.raises(UserError, match="NaN or infinite can't be stored"):
+        write_edges(file, replace(edges, values=np.full_like(edges.values, np.nan)), ITEMS)
+    write_edges(file, edges, ITEMS)
+    metadata, arrays = read_tensors(file)
+    for name, damaged in {
+        "writes": arrays["writes"][:, 1:],
+        "moved": np.full_like(arrays["moved"], np.nan),
+        "rest": arrays["rest"][1:],
+    }.items():
+        save_file({**arrays, name: np.ascontiguousarray(damaged)}, file, metadata)
+        with pytest.raises(RecordError, match=name):
+            read_edges(file)
     save_file({"writes": np.zeros(3)}, file, {"format": "1"})
     with pytest.raises(RecordError, match="is not a file of writes along edges"):
         read_edges(file)

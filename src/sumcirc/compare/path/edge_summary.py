@@ -18,11 +18,12 @@ from safetensors.numpy import save_file
 
 from sumcirc.circuits.edge_sums import by_layer
 from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.score_files import at_places, packed, unpacked
 from sumcirc.compare.path.edge_writes import EdgeWrites, existing
 from sumcirc.compare.path.written_changes import Sender
 from sumcirc.models.architectures import Shape
 from sumcirc.statistics import bootstrap_means, bootstrap_ratios, significantly_different
-from sumcirc.storage.reading import RecordError, parse_json, read_tensors
+from sumcirc.storage.reading import RecordError, parse_json, read_tensors, require_array
 from sumcirc.storage.writing import write_file
 
 LISTED = 20  # largest number of edges in the summary
@@ -98,7 +99,7 @@ def write_edges(path: Path, found: EdgeWrites, items: list[str]) -> None:
         items: ids of the items.
 
     Raises:
-        UserError: the file can't be written.
+        UserError: a write isn't finite, or the file can't be written.
     """
     exists = found.exists
     header = EdgeHeader(
@@ -108,15 +109,14 @@ def write_edges(path: Path, found: EdgeWrites, items: list[str]) -> None:
         [sender.source for sender in found.senders],
         list(found.rest),
     )
-    empty = np.zeros((0, len(items)))
-    arrays = {
-        "writes": found.values[:, exists],
-        "moved": found.moved[exists],
-        "rest": np.stack(list(found.rest.values())) if found.rest else empty,
-    }
-    small = {name: np.ascontiguousarray(one, dtype=np.float32) for name, one in arrays.items()}
+    rest = np.array(list(found.rest.values())).reshape(len(found.rest), len(items))
+    parts = {"writes": found.values[:, exists], "moved": found.moved[exists], "rest": rest}
+    arrays = {}
+    for name, one in parts.items():
+        small = np.ascontiguousarray(one, dtype=np.float32)
+        arrays |= packed(name, small, path, "float32")
     metadata = {"format": str(FORMAT), "edges": json.dumps(asdict(header), ensure_ascii=False)}
-    write_file(path, lambda temporary: save_file(small, temporary, metadata))
+    write_file(path, lambda temporary: save_file(arrays, temporary, metadata))
 
 
 def read_edges(path: Path) -> tuple[EdgeWrites, list[str]]:
@@ -137,19 +137,15 @@ def read_edges(path: Path) -> tuple[EdgeWrites, list[str]]:
         raise RecordError(path, "names a source that the model doesn't have", "sources")
     senders = [Sender(*one) for one in zip(header.labels, header.sources, strict=True)]
     exists = existing(graph, senders)
-    count, edges = len(header.items), int(exists.sum())
-    expected = {
-        "writes": (count, edges),
-        "moved": (edges,),
-        "rest": (len(header.rest), count),
-    }
-    for name, shape in expected.items():
-        if name not in arrays or arrays[name].shape != shape:
-            raise RecordError(path, f"has no array `{name}` of shape {list(shape)}")
-    values, moved = np.zeros((count, *exists.shape)), np.zeros(exists.shape)
-    values[:, exists], moved[exists] = arrays["writes"], arrays["moved"]
-    rest = dict(zip(header.rest, arrays["rest"].astype(np.float64), strict=True))
-    return EdgeWrites(graph, senders, values, moved, rest), header.items
+    writes = unpacked("writes", arrays, path)
+    values = at_places(writes, "writes", exists, len(header.items), path)
+    moved = require_array(arrays, "moved", path, ndim=1)[None]
+    [moved] = at_places(moved, "moved", exists, 1, path)
+    units = np.ones(len(header.items), dtype=bool)
+    parts = at_places(unpacked("rest", arrays, path), "rest", units, len(header.rest), path)
+    rest = dict(zip(header.rest, parts.astype(np.float64), strict=True))
+    found = EdgeWrites(graph, senders, values.astype(np.float64), moved.astype(np.float64), rest)
+    return found, header.items
 
 
 def _ends(ends: tuple[Values, Values, Values], place: int) -> dict[str, float]:
