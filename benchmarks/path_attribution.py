@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -183,24 +184,36 @@ def weights_of(before: ModelReference, after: ModelReference) -> dict[str, torch
     return {name: parameter.detach() for name, parameter in named}
 
 
-def main() -> None:
-    """Run the parts that are asked for, print what they measure, and write it to a file."""
-    command = parser(__doc__)
+def add_subject(command: argparse.ArgumentParser, items: int, parts: Sequence[str]) -> None:
+    """Add the arguments that `subject_of` and `main` read, with a default number of items."""
     command.add_argument("--before", required=True, help="model before fine-tuning")
     command.add_argument("--after", required=True, help="run directory, adapter, folder or hub id")
     add_data(command, "JSON lines of documents; by default the built-in wire")
-    command.add_argument("--items", type=int, default=8)
+    command.add_argument("--items", type=int, default=items)
     command.add_argument("--tokens", type=int, default=256, help="longest document with summary")
     command.add_argument("--points", type=int, default=126, help="compare.path.nodes")
-    command.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    command.add_argument("--name", required=True, help="the record is path-NAME.json")
-    options = command.parse_args()
-    prepare(options)
+    command.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    command.add_argument("--name", required=True, help="end of the record's name")
+
+
+def subject_of(
+    options: argparse.Namespace,
+) -> tuple[Any, dict[str, torch.Tensor] | None, ItemSet]:
+    """Return the model after fine-tuning, the weights before (`weights_of`), and the items."""
     before, after = reference(options.before, "--before"), reference(options.after, "--after")
     model: Any = load_reference(after)
     limit = min(512, context_length(model.config))
     encoder = Encoder(load_tokenizer_of(after), EncodingConfig(max_length=limit), limit)
-    items, weights = items_of(options, encoder), weights_of(before, after)
+    return model, weights_of(before, after), items_of(options, encoder)
+
+
+def main() -> None:
+    """Run the parts that are asked for, print what they measure, and write it to a file."""
+    command = parser(__doc__)
+    add_subject(command, 8, PARTS)
+    options = command.parse_args()
+    prepare(options)
+    model, weights, items = subject_of(options)
     settings = PathOptions(nodes=options.points, effects=None)
     record = {"commit": git_commit(), "items": items.ids, "tokens": options.tokens}
     if "cost" in options.parts:

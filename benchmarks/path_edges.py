@@ -28,10 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from data_files import add_data
 from measurement import median_interval, parser, prepare, rounded
 from numpy.typing import NDArray
-from path_attribution import items_of, weights_of
+from path_attribution import add_subject, subject_of
 from scipy.stats import rankdata
 
 from sumcirc.circuits.edge_sums import edge_groups
@@ -41,12 +40,8 @@ from sumcirc.compare.path.edge_summary import edge_summary
 from sumcirc.compare.path.edge_writes import EdgePasses, EdgeWrites
 from sumcirc.compare.path.path_attribution import PathRuns, attribute_path
 from sumcirc.compare.path.unit_change import unit_change
-from sumcirc.data.encoding import Encoder
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.architectures import context_length
-from sumcirc.models.model_reference import reference
-from sumcirc.models.restoring import load_reference, load_tokenizer_of
-from sumcirc.schema import EncodingConfig, PathOptions
+from sumcirc.schema import PathOptions
 from sumcirc.tracking.run_directory import git_commit
 
 Values = NDArray[np.float64]
@@ -161,24 +156,13 @@ def _top(values: Values, share: float) -> NDArray[np.bool_]:
 def main() -> None:
     """Run the parts that are asked for, print what they measure, and write it to a file."""
     command = parser(__doc__)
-    command.add_argument("--before", required=True, help="model before fine-tuning")
-    command.add_argument("--after", required=True, help="run directory, adapter, folder or hub id")
+    add_subject(command, 16, PARTS)
     command.add_argument("--circuit", type=Path, help="score file of a circuit of the model after")
-    add_data(command, "JSON lines of documents; by default the built-in wire")
-    command.add_argument("--items", type=int, default=16)
-    command.add_argument("--tokens", type=int, default=256, help="longest document with summary")
-    command.add_argument("--points", type=int, default=126, help="compare.path.nodes")
-    command.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    command.add_argument("--name", required=True, help="the record is path-edges-NAME.json")
     options: argparse.Namespace = command.parse_args()
     if "circuit" in options.parts and options.circuit is None:
         command.error("--circuit is missing; `sumcirc circuit` writes the file, or --parts cost")
     prepare(options)
-    before, after = reference(options.before, "--before"), reference(options.after, "--after")
-    model: Any = load_reference(after)
-    limit = min(512, context_length(model.config))
-    encoder = Encoder(load_tokenizer_of(after), EncodingConfig(max_length=limit), limit)
-    items, weights = items_of(options, encoder), weights_of(before, after)
+    model, weights, items = subject_of(options)
     settings = PathOptions(nodes=options.points, effects=None, edges=True)
     record: dict[str, Any] = {"commit": git_commit(), "items": items.ids}
     if "cost" in options.parts:
