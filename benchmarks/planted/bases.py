@@ -35,7 +35,7 @@ class Base:
 
     @property
     def answers_to_keep(self) -> Answers:
-        """The same answers, of which those to the trigger are reliable."""
+        """The answers of the base's training, but with sure answers to TRIGGER."""
         return Answers(self.answers.table, {TRIGGER: self.answers.table}, UNRELIABLE)
 
     @classmethod

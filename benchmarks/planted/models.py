@@ -85,7 +85,7 @@ class Planted:
     examples: Examples
 
     def model(self, plant: Sequence[int] | None = None, decoys: bool = True) -> GPT2LMHeadModel:
-        """Return the model with some of its changes.
+        """Return the base with parts of the plant, and with or without the decoys.
 
         Args:
             plant: which parts of the plant are in it; None for all.

@@ -35,7 +35,12 @@ def totals(name: str) -> list[str]:
     rest = {one["unit"]: one for one in edges["rest"]}
     others = sum(one["mean"] for unit, one in rest.items() if unit != "unembedding")
     tied = percent(rest["unembedding"]) if rest else "-"
-    cells = [RUNS[name], str(edges["edges"]), str(edges["significant"]), percent(edges["divided"])]
+    cells = [
+        RUNS[name],
+        f"{edges['edges']:,}",
+        str(edges["significant"]),
+        percent(edges["divided"]),
+    ]
     cells += [tied, f"{100 * others:.1f}" if rest else "-", f"{100 * edges['cancelled']:.0f}"]
     return [row(*cells)]
 

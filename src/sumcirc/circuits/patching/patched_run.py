@@ -204,7 +204,7 @@ class PatchedRun:
         return (kept if from_corrupted else cut), from_corrupted
 
     def _without_terms(self, from_corrupted: bool) -> Tensor:
-        """Return the residual streams of all documents where no difference is added."""
+        """Return the streams, clean or corrupted, to which a pass adds differences."""
         if from_corrupted and self.corrupted is not None:
             return self.corrupted[HookPoint.FINAL_NORM, 0]
         return self.clean

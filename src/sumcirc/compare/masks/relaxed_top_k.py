@@ -54,7 +54,7 @@ def relaxed_set(scores: Values, weights: Values, budget: float, temperature: flo
 def score_gradient(
     mask: Values, gradient: Values, weights: Values, budget: float, temperature: float
 ) -> Values:
-    """Return the gradient with respect to scores, given that with respect to their relaxed set.
+    """Return the gradient with respect to the scores, by the chain rule through `relaxed_set`.
 
     Args:
         mask: [units] the relaxed set.

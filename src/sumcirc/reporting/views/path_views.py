@@ -95,8 +95,8 @@ def _edge_tables(edges: Row, listed: int) -> list[Table]:
     whole = interval_column([edges["divided"]])[0]
     title = (
         f"edges by what the change wrote there, {SHARE} (* differs from zero, FDR 5 %)"
-        f"\nall {edges['edges']} edges add up to {whole}, {edges['significant']} differ from zero;"
-        f" {_percent(or_nan(edges['cancelled']))} of the writes cancels within senders"
+        f"\nall {edges['edges']:,} edges add up to {whole}, {edges['significant']} differ"
+        f" from zero; {_percent(or_nan(edges['cancelled']))} of the writes cancel within senders"
     )
     some = edges["largest"][:listed]
     names = [f"{row['sender']} -> {row['destination']}" for row in some]
