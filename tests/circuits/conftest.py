@@ -10,7 +10,7 @@ from sumcirc.data.documents import Document, read_corpus
 from sumcirc.data.encoding import Encoder
 from sumcirc.models.architectures import context_length
 from sumcirc.models.loading import load_model, load_tokenizer
-from sumcirc.schema import DataConfig, EncodingConfig, ModelConfig, SizesConfig, Source
+from sumcirc.schema import DataConfig, EncodingConfig, ModelConfig, SizesConfig, Source, WireEvent
 
 TINY = ModelConfig(name="tiny", path="tiny")
 
@@ -27,6 +27,16 @@ def encoder(model: Any) -> Encoder:
 
 @pytest.fixture(scope="session")
 def documents() -> list[Document]:
+    return wire(None)
+
+
+@pytest.fixture(scope="session", params=[None, WireEvent.second], ids=["main", "second"])
+def each_event(request: pytest.FixtureRequest) -> list[Document]:
+    """The same articles, summarized by their main event and by their second one."""
+    return wire(request.param)
+
+
+def wire(event: WireEvent | None) -> list[Document]:
     config = DataConfig(
         name="wire",
         source=Source.wire,
@@ -34,5 +44,6 @@ def documents() -> list[Document]:
         validation="validation",
         test="test",
         sizes=SizesConfig(test=30),
+        event=event,
     )
     return read_corpus(config, "test").documents

@@ -64,11 +64,11 @@ def test_pairs_differ_in_the_document_alone(
         assert answer == [*pair.clean.ids[pair.clean.prompt_length :], encoder.end]
 
 
-def test_twins_tell_other_facts(encoder: Encoder, documents: list[Document]) -> None:
+def test_twins_tell_other_facts(encoder: Encoder, each_event: list[Document]) -> None:
     def encode(text: str) -> list[int]:
         return encoder.tokenizer(text, add_special_tokens=False).input_ids
 
-    for pair in made(encoder, documents, "counterfactual"):
+    for pair in made(encoder, each_event, "counterfactual"):
         other = twin(article_of(pair.id), encode)
         decode = encoder.tokenizer.decode
         assert decode(pair.corrupted.ids[kinds(pair) < PROMPT]) == other.document

@@ -15,9 +15,9 @@ from sumcirc.wire import article_of
 
 
 def test_every_token_of_an_article_has_one_span(
-    encoder: Encoder, documents: list[Document]
+    encoder: Encoder, each_event: list[Document]
 ) -> None:
-    some = documents[:12]
+    some = each_event[:12]
     pairs, _ = make_pairs(encoder, some, "counterfactual", 8, lambda item: [])
     found = with_wire_spans(encoder, pairs, some, seed=0)
     for pair, before in zip(found, pairs, strict=True):

@@ -32,15 +32,15 @@ def places(pair: ExamplePair) -> list[int]:
 
 
 @pytest.mark.parametrize("corruption", ["counterfactual", "swap", "control"])
-def test_facts_of_the_second_event_stand_beside_those_of_the_first(
-    encoder: Encoder, documents: list[Document], corruption: str
+def test_facts_of_the_other_event_stand_beside_those_of_the_summary(
+    encoder: Encoder, each_event: list[Document], corruption: str
 ) -> None:
     """By text: what follows in the summary is a fact, and the wrong token begins the other's."""
 
     def salient(item: Document) -> list[tuple[int, int]]:
         return oracle_spans(item.document, item.references, 2)
 
-    pairs, _ = make_pairs(encoder, documents, corruption, 12, salient)
+    pairs, _ = make_pairs(encoder, each_event, corruption, 12, salient)
     for pair in pairs:
         article, found = article_of(pair.id), []
         answer = [*pair.clean.ids.tolist(), *encoder.summary(article.summary)[-1:]]

@@ -14,7 +14,7 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
-from sumcirc.wire import FACTS, WireArticle, article_of
+from sumcirc.wire import EVENTS, FACTS, WireArticle, article_of
 from tests.support.wire import tiny_encoder, wire_documents
 
 COUNT = 60
@@ -25,9 +25,9 @@ def encoder() -> Encoder:
     return tiny_encoder()
 
 
-@pytest.fixture(scope="module")
-def documents() -> list[Document]:
-    return wire_documents(COUNT)
+@pytest.fixture(scope="module", params=EVENTS)
+def documents(request: pytest.FixtureRequest) -> list[Document]:
+    return wire_documents(COUNT, event=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,10 @@ def test_every_role_is_asked_for(encoder: Encoder, items: list[TokenExample]) ->
     assert all(roles.count(role) >= COUNT // 10 for role in FACTS)
 
 
-def test_another_seed_asks_for_other_facts(encoder: Encoder, items: list[TokenExample]) -> None:
-    again, _ = fact_items(encoder, wire_documents(COUNT), None, 0)
+def test_another_seed_asks_for_other_facts(
+    encoder: Encoder, documents: list[Document], items: list[TokenExample]
+) -> None:
+    again, _ = fact_items(encoder, documents, None, 0)
     assert all((a.ids == b.ids).all() for a, b in zip(items, again, strict=True))
     others, _ = fact_items(encoder, wire_documents(20, 5), None, 5)
     assert {one.ids.tobytes() for one in others}.isdisjoint(one.ids.tobytes() for one in items)

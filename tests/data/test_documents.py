@@ -14,8 +14,8 @@ from sumcirc.data.documents import Corpus, Document, check_files, corpus_of, rea
 from sumcirc.data.inspection import seen_before
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import counts
-from sumcirc.schema import DataConfig, SizesConfig, Source
-from sumcirc.wire import WireArticle, articles
+from sumcirc.schema import DataConfig, SizesConfig, Source, WireEvent
+from sumcirc.wire import WireArticle, article_of, articles
 from tests.support.shared import shared
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -305,13 +305,28 @@ def test_wire() -> None:
             read(given, "test")
 
 
+def test_another_event_of_the_wire_has_other_summaries(tmp_path: Path) -> None:
+    """The texts are the same, and neither the ids nor the cache take one for the other."""
+    given = config(source=Source.wire, train="train", seed=3)
+    given.sizes = SizesConfig(train=wire_texts.FEW)
+    main = read_corpus(given, "train", tmp_path)
+    given.event = WireEvent.second
+    for _ in range(2):
+        second = read_corpus(given, "train", tmp_path)
+        assert second.fingerprint != main.fingerprint
+        assert second.texts == main.texts
+        for item in second.documents[:40]:
+            assert item.references == (article_of(item.id, 3).summary,)
+    assert not {one.id for one in second.documents} & {one.id for one in main.documents}
+
+
 def test_articles_are_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second reading takes them from the cache; another generator, seed or split doesn't."""
     generated: list[tuple[str, int, int]] = []
 
-    def counted(split: str, size: int, seed: int) -> Iterator[WireArticle]:
+    def counted(split: str, size: int, seed: int, event: str) -> Iterator[WireArticle]:
         generated.append((split, size, seed))
-        return articles(split, size, seed)
+        return articles(split, size, seed, event)
 
     monkeypatch.setattr(wire_texts, "articles", counted)
     monkeypatch.setattr(wire_texts, "FEW", 2)

@@ -103,6 +103,28 @@ def filled(config: Any) -> Scoreboard:
     return board
 
 
+def test_facts_are_those_of_the_event_to_summarize(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The references of either event state the facts that the other's count as wrong."""
+    monkeypatch.chdir(tmp_path)
+    configuration.register()
+    said: dict[str | None, list[str]] = {}
+    boards = {}
+    for event in ("null", "second"):
+        words = ["data.sizes.test=5", "logger=none", f"data.event={event}"]
+        made = command.compose(command.read("train", words))[0]
+        boards[event] = Scoreboard(made, encoder=None, cache=Path("c"))  # type: ignore[arg-type]
+        said[event] = [item.references[0] for item in boards[event].corpus.documents]
+    for event, board in boards.items():
+        for spoken, predictions in said.items():
+            documents, options = board.corpus.documents, board.config.evaluation
+            found = board._with_facts(evaluate_summaries(documents, predictions, options, "x"))
+            right = float(event == spoken)
+            assert [row["facts"] for row in found.records] == [right] * 5
+            assert [row["facts_wrong"] for row in found.records] == [1 - right] * 5
+
+
 def test_the_files_of_a_run(
     config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from sumcirc.measures.measuring import measure
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import DataConfig, EncodingConfig, EvaluationConfig, Source
 from sumcirc.tracking.measure_records import TO_DISTRACTOR, TO_SALIENT
-from sumcirc.wire import article_of
+from sumcirc.wire import EVENTS, article_of
 from tests.measures.test_measure_documents import ITEMS
 from tests.support.small_models import scrambled
 from tests.support.wire import tiny_encoder, wire_documents
@@ -70,9 +70,10 @@ def test_shares_as_summed_by_hand(family: str, together: bool, probes: ProbeSet)
                         assert value == pytest.approx(share, abs=2e-6)
 
 
-def test_facts_of_the_wire_as_in_a_comparison() -> None:
+@pytest.mark.parametrize("event", EVENTS)
+def test_facts_of_the_wire_as_in_a_comparison(event: str) -> None:
     """`sumcirc compare` computes the same shares in another way."""
-    documents, encoder = wire_documents(6), tiny_encoder()
+    documents, encoder = wire_documents(6, event=event), tiny_encoder()
     finders = salient_finders(
         DataConfig(name="wire", source=Source.wire), EvaluationConfig(), documents
     )

@@ -285,6 +285,7 @@ def test_sections_at_depth_are_visited() -> None:
 
 
 LORA: dict[str, Any] = {"kind": schema.Adaptation.lora, "rank": 4}
+WIRE, FILES = schema.Source.wire, schema.Source.files
 IA3, VERA = schema.Variant.ia3, schema.Variant.vera
 
 
@@ -293,6 +294,8 @@ IA3, VERA = schema.Variant.ia3, schema.Variant.vera
     [
         (schema.SizesConfig, {"train": 0}, "data.sizes.train=0"),
         (schema.DataConfig, {"permute_summaries": -1}, "data.permute_summaries=-1"),
+        (schema.DataConfig, {"source": FILES, "event": "second"}, "data.event=second: only"),
+        (schema.DataConfig, {"source": WIRE, "event": "main"}, "data.event=main: choose"),
         (schema.AdaptationConfig, {**LORA, "layers": []}, "adaptation.layers=[]"),
         (schema.AdaptationConfig, {**LORA, "layers": [-1]}, "adaptation.layers=[-1]"),
         (schema.AdaptationConfig, {**LORA, "layers": [1, 1]}, "adaptation.layers=[1, 1]"),
@@ -401,6 +404,7 @@ def test_hydra_composes_the_same_without_our_command() -> None:
         (["selector=fixed", "selector.layers=[1,4]"], "tiny-wire-lora-fixed-1,4-r16-s1"),
         (["adaptation.budget=9999"], "tiny-wire-lora-all-b9999-s1"),
         (["data.permute_summaries=0"], "tiny-wire-lora-all-r16-permuted0-s1"),
+        (["data.event=second"], "tiny-wire+second-lora-all-r16-s1"),
         (["adaptation=dora"], "tiny-wire-dora-all-r16-s1"),
         (["adaptation.variant=vera"], "tiny-wire-vera-all-r16-s1"),
         (["adaptation.modules=[q_proj,v_proj]"], "tiny-wire-lora-all-q_proj+v_proj-r16-s1"),

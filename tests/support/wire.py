@@ -6,7 +6,7 @@ from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.models.loading import load_tokenizer
 from sumcirc.schema import EncodingConfig, ModelConfig
-from sumcirc.wire import articles
+from sumcirc.wire import MAIN, articles
 
 
 def tiny_encoder(context: int = 256, encoding: EncodingConfig | None = None) -> Encoder:
@@ -15,6 +15,7 @@ def tiny_encoder(context: int = 256, encoding: EncodingConfig | None = None) -> 
     return Encoder(tokenizer, encoding or EncodingConfig(), context)
 
 
-def wire_documents(count: int, seed: int = 0) -> list[Document]:
+def wire_documents(count: int, seed: int = 0, event: str = MAIN) -> list[Document]:
     """The first articles of the test split."""
-    return [Document(one.id, one.document, (one.summary,)) for one in articles("test", count, seed)]
+    found = articles("test", count, seed, event)
+    return [Document(one.id, one.document, (one.summary,)) for one in found]

@@ -52,6 +52,21 @@ def test_no_sentence_states_everything_but_the_summaries(kind: EventKind) -> Non
         assert all(template.count("{" + fact + "}") == 1 for fact in FACTS), template
     for template in ELSEWHERE[kind.name]:
         assert slots_always(template) >= set(FACTS), template
+    for template in kind.elsewhere_summaries:
+        assert slots_always(template) == slots_ever(template) >= set(FACTS), template
+        assert all(template.count("{" + fact + "}") == 1 for fact in FACTS), template
+        # where the event was on an unnamed Friday, `on {when}` is exchanged for `on a {when}`
+        assert "on {when}" in template, template
+
+
+@EACH
+def test_the_second_events_summary_needs_no_more_than_is_told_of_it(kind: EventKind) -> None:
+    def topics(names: frozenset[str]) -> set[str]:
+        return {name.removeprefix("a ") for name in names}
+
+    for told, summary in zip(ELSEWHERE[kind.name], kind.elsewhere_summaries, strict=True):
+        assert topics(slots_ever(summary)) <= topics(slots_always(told)), summary
+        assert not summary.startswith(tuple("{" + fact for fact in FACTS[1:])), summary
 
 
 @EACH

@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
 from sumcirc.errors import UserError
-from sumcirc.wire import FACTS, Span, WireArticle, article, articles, plain_text, twin
+from sumcirc.wire import EVENTS, FACTS, Span, WireArticle, article, articles, plain_text, twin
 from sumcirc.wire.article import mentions
 from sumcirc.wire.cast import split_of
 from tests.support.shared import shared
@@ -94,9 +94,10 @@ def _check_tokens(text: str, clean: str, spans: tuple[Span, ...], encode: Encode
     assert differing <= allowed
 
 
-def test_twins_align_under_a_wire_tokenizer(wire: Encode) -> None:
+@pytest.mark.parametrize("event", EVENTS)
+def test_twins_align_under_a_wire_tokenizer(wire: Encode, event: str) -> None:
     without = 0
-    for original in articles("test", 120):
+    for original in articles("test", 120, event=event):
         try:
             other = twin(original, wire)
         except UserError:
@@ -131,10 +132,12 @@ def test_twins_repeat_and_have_twins(wire: Encode) -> None:
     _check(once, twin(once, wire), wire)
 
 
-def test_articles_fit_256_tokens(wire: Encode) -> None:
+@pytest.mark.parametrize("event", EVENTS)
+def test_articles_fit_256_tokens(wire: Encode, event: str) -> None:
     """Document, summary, and what an encoding puts between and behind them."""
     longest = max(
-        len(wire(item.document)) + len(wire(f" {item.summary}")) for item in articles("train", 3000)
+        len(wire(item.document)) + len(wire(f" {item.summary}"))
+        for item in articles("train", 3000, event=event)
     )
     assert longest + 5 <= 256
 

@@ -18,8 +18,8 @@ LOGGED = WATCHED["salient_attention"]
 class SalientAttention(Watcher):
     """Watcher that logs attention from the measured rows to the tokens of the document's facts.
 
-    On the built-in wire these are the main event's key facts; the facts of the article's other
-    event are logged beside them as a control. On other data they are the oracle's sentences
+    On the built-in wire these are the key facts of the summary's event; the facts of the article's
+    other event are logged beside them as a control. On other data they are the oracle's sentences
     (`evaluation.salient_spans`).
     """
 

@@ -42,6 +42,7 @@ from sumcirc.data.wire_texts import wire_texts
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice
 from sumcirc.schema import SPLITS, DataConfig, Source
+from sumcirc.wire import MAIN
 
 # Control characters: those that end a line or page become a newline, tab stays, others are removed.
 _CLEAN = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -120,7 +121,8 @@ def read_corpus(config: DataConfig, split: str, cache: Path | None = None) -> Co
     """
     value = _split_value(config, split)
     if config.source is Source.wire:
-        texts = wire_texts(split, _wire_size(config, split), config.seed, cache)
+        event = MAIN if config.event is None else config.event.value
+        texts = wire_texts(split, _wire_size(config, split), config.seed, cache, event)
         generated = [Document(id, document, (summary,)) for id, document, summary in texts]
         return _corpus(config, split, generated)
     is_file = config.source is Source.files

@@ -1,7 +1,8 @@
 """Spans of the built-in wire's articles, whose facts and sentences are known.
 
-`wire_salient` and `wire_distractor` find the mentions of the facts of the main and of the second
-event, to which `sumcirc compare` measures attention. `wire_parts` divides the whole article, for
+An article reports two events, and its summary one of them; which one its id says. `wire_salient`
+and `wire_distractor` find the mentions of the facts of the summary's event and of the other one, to
+which `sumcirc compare` measures attention. `wire_parts` divides the whole article, for
 circuits by span.
 """
 
@@ -23,7 +24,7 @@ def wire_parts(item: Document, seed: int) -> dict[str, Characters]:
     """Return the character ranges of the parts of an article, by name.
 
     They are `fact` (all mentions of a key fact), `salient` (the sentences that report these facts)
-    and `distractor` (the sentences that report the second event). Where they overlap, the first
+    and `distractor` (the sentences that report the other event). Where they overlap, the first
     counts; other text is in none.
 
     Args:
@@ -55,7 +56,7 @@ def wire_salient(seed: int) -> FindSpans:
 
 
 def wire_distractor(seed: int) -> FindSpans:
-    """Return a function that finds all mentions of the facts of an article's second event.
+    """Return a function that finds all mentions of the facts of an article's other event.
 
     The function takes an article of the built-in synthetic corpus, whose facts are known, and
     returns character ranges. It raises UserError if the document is not such an article.

@@ -14,7 +14,7 @@ import sumcirc.wire
 from sumcirc.storage.cache import Cache
 from sumcirc.storage.reading import read_json
 from sumcirc.storage.writing import write_json
-from sumcirc.wire import articles
+from sumcirc.wire import MAIN, articles
 
 Text = tuple[str, str, str]  # id, document, summary
 
@@ -24,7 +24,9 @@ FEW = 500  # generated in about 0.3 s: not worth an entry
 MANY = 100_000  # 90 MB: training lasts so long that generating them again doesn't matter
 
 
-def wire_texts(split: str, size: int, seed: int, cache_dir: Path | None) -> list[Text]:
+def wire_texts(
+    split: str, size: int, seed: int, cache_dir: Path | None, event: str = MAIN
+) -> list[Text]:
     """Return the id, document and summary of the first articles of a split.
 
     Args:
@@ -32,10 +34,12 @@ def wire_texts(split: str, size: int, seed: int, cache_dir: Path | None) -> list
         size: number of articles.
         seed: seed of the data.
         cache_dir: the folder `cache_dir`, where articles are kept; None generates them again.
+        event: the event that the summaries report, `main` or `second`.
     """
 
     def generated() -> list[Text]:
-        return [(item.id, item.document, item.summary) for item in articles(split, size, seed)]
+        found = articles(split, size, seed, event)
+        return [(item.id, item.document, item.summary) for item in found]
 
     if cache_dir is None or not FEW <= size <= MANY:
         return generated()
@@ -49,7 +53,7 @@ def wire_texts(split: str, size: int, seed: int, cache_dir: Path | None) -> list
             raise ValueError(f"{len(found)} articles of {size}")
         return [(id, document, summary) for id, document, summary in found]
 
-    return ARTICLES.get(cache_dir, [_source(), split, size, seed], write, read)[0]
+    return ARTICLES.get(cache_dir, [_source(), split, size, seed, event], write, read)[0]
 
 
 @cache

@@ -1,8 +1,8 @@
 """Finds the salient places of a document: its key facts, or the sentences that a summary needs.
 
-On the built-in wire these are all mentions of the main event's key facts, which are known, and for
-comparison the mentions of the other event's facts. In other documents they are the oracle's
-sentences, whose ROUGE against the reference a greedy search finds to be highest.
+On the built-in wire these are all mentions of the key facts of the summary's event, which are
+known, and for comparison the mentions of the other event's facts. In other documents they are the
+oracle's sentences, whose ROUGE against the reference a greedy search finds to be highest.
 """
 
 from __future__ import annotations

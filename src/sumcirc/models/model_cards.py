@@ -231,6 +231,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     sizes = {name: size for name, size in vars(data.sizes).items() if size is not None}
     found: dict[str, Any] = {
         "data source": data.source.name if data.path is None else data.path,
+        "event summarized": None if data.event is None else data.event.value,
         "items": ", ".join(f"{name} {size}" for name, size in sizes.items()) or "all",
         "optimizer steps": trainer.max_steps,
         "batch size": trainer.batch_size * trainer.accumulate,

@@ -45,7 +45,15 @@ from sumcirc.schema.comparing import (
     PathOptions,
     Shares,
 )
-from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source, Template
+from sumcirc.schema.data import (
+    SPLITS,
+    DataConfig,
+    EncodingConfig,
+    SizesConfig,
+    Source,
+    Template,
+    WireEvent,
+)
 from sumcirc.schema.exporting import ExportConfig
 from sumcirc.schema.learning import (
     MONITORS,
@@ -178,6 +186,7 @@ __all__ = [
     "TrainerConfig",
     "Variant",
     "WandbMode",
+    "WireEvent",
     "check_divisible",
     "check_gradient",
     "corruption_of",

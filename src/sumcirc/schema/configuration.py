@@ -70,7 +70,9 @@ def run_name(*, _root_: Any) -> str:
     config = _root_
     # a file or a built-in set of prompts, in place of the data
     given = OmegaConf.select(config, "pairs") or OmegaConf.select(config, "prompts")
-    parts = [config.model.name, Path(given).stem if given else config.data.name]
+    event = OmegaConf.select(config, "data.event")
+    data = config.data.name if event is None else f"{config.data.name}+{event}"
+    parts = [config.model.name, Path(given).stem if given else data]
     varied = _varied(config)
     over = next((key for key in ("checkpoint", "after") if varied.get(key)), None)
     if over is not None:
@@ -79,7 +81,7 @@ def run_name(*, _root_: Any) -> str:
     elif "after" in config:
         parts.insert(1, _after_name(config.after))
     adaptation = OmegaConf.select(config, "adaptation")
-    known = {"model", "data", "adaptation", "seed", "checkpoint", "after"}
+    known = {"model", "data", "data.event", "adaptation", "seed", "checkpoint", "after"}
     if adaptation is not None:
         adapted = adaptation.kind is schema.Adaptation.lora
         parts.append((adaptation.variant if adapted else adaptation.kind).value)

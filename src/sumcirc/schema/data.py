@@ -21,6 +21,12 @@ class Source(Choice):
     files = "files"  # the user's own JSONL, CSV or Parquet files
 
 
+class WireEvent(Choice):
+    """Event of the built-in wire's articles that the summaries report."""
+
+    second = "second"  # the one that the article reports in passing
+
+
 @dataclass
 class SizesConfig:
     """Number of items of each split, drawn at random by `data.seed`; null takes all."""
@@ -53,9 +59,17 @@ class DataConfig:
     seed: int = 0  # draws subsets; independent of the training seed, so all runs use the same items
     # a control: pairs each training document with another's summary, drawn by this seed; null: off
     permute_summaries: Optional[int] = None
+    event: Optional[WireEvent] = None  # source wire: the event to summarize; null: the main one
 
     def __post_init__(self) -> None:
         at_least(self, "data.", 0, "seed", "permute_summaries")
+        if self.event is not None:
+            self.event = WireEvent.of(self.event, "data.event")
+            require(
+                self.source is Source.wire,
+                f"data.event={self.event}: only articles of the built-in wire have several events;"
+                " use data=wire, or data.event=null",
+            )
 
 
 class Template(Choice):

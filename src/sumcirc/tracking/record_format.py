@@ -118,6 +118,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "callbacks.circuit": {"aggregation": "mean"},
         "circuit": {"aggregation": "mean"},
     },
+    3: {"data": {"event": None}},
 }
 
 

@@ -2,14 +2,17 @@
 
 `article`, `article_of` and `articles` make articles, `twin` makes a counterfactual (the same
 article with other facts) of equal token length, `facts_found` tells which facts a summary states
-and `wrong_facts_found` which of the article's second event, `plain_text` is the training text of a
-base model.
+and `wrong_facts_found` which of the event that it leaves out, `plain_text` is the training text of
+a base model.
 """
 
 from __future__ import annotations
 
 from sumcirc.wire.article import (
+    EVENTS,
     FACTS,
+    MAIN,
+    SECOND,
     SPLITS,
     Span,
     WireArticle,
@@ -22,8 +25,11 @@ from sumcirc.wire.kinds import KINDS
 from sumcirc.wire.twin import twin
 
 __all__ = [
+    "EVENTS",
     "FACTS",
     "KINDS",
+    "MAIN",
+    "SECOND",
     "SPLITS",
     "Span",
     "WireArticle",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 FACTS: tuple[str, ...] = ("who", "where", "when", "how_many")
 SPLITS: tuple[str, ...] = ("pretrain", "train", "validation", "test")
+MAIN, SECOND = "main", "second"
+EVENTS: tuple[str, ...] = (MAIN, SECOND)
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,26 @@ class Span:
 class WireArticle:
     """A generated article with its summary and its key facts.
 
+    The summary reports the main event, or with the same text the second event. In the latter case
+    the two events exchange their roles: `facts` are those of the second event, and `distractor`
+    those of the main event.
+
     A key fact is given as the text that stands for it in document and summary: the person's surname
     (`who`), the town (`where`), the weekday (`when`) or the number (`how_many`).
 
     Attributes:
-        id: id of the article, such as `test-000017`.
-        kind: name of the kind of event, such as `fire`.
+        id: id of the article, such as `test-000017`, or `test-000017-second` if the summary reports
+            the second event.
+        kind: name of the kind of event that the summary reports, such as `fire`.
         document: text of the article.
         summary: the reference summary.
-        facts: key facts of the main event, by role (`FACTS`).
-        distractor: those facts of the second event that the document states, by role.
-        salient: every mention of a key fact of the main event in the document.
-        salient_sentences: the sentences of the document that report the main event's key facts.
-        distractor_sentences: the sentences of the document that report the second event.
+        facts: key facts of the summary's event, by role (`FACTS`).
+        distractor: those facts of the other event that the document states, by role.
+        salient: every mention of a key fact of the summary's event in the document.
+        salient_sentences: the sentences of the document that report the key facts of this event.
+        distractor_sentences: the sentences of the document that report those of the other event.
         answers: the key facts in the summary, in the order of the text.
-        entities: full name of the person, the place, and the organization.
+        entities: full name of the person, the place, and the organization of the summary's event.
     """
 
     id: str
@@ -52,8 +59,8 @@ class WireArticle:
     facts: dict[str, str]
     distractor: dict[str, str]
     salient: tuple[Span, ...]  # every mention of a key fact in the document
-    salient_sentences: tuple[Span, ...]  # sentences that report key facts of the main event
-    distractor_sentences: tuple[Span, ...]  # sentences that report the second event
+    salient_sentences: tuple[Span, ...]  # sentences that report key facts of the summary's event
+    distractor_sentences: tuple[Span, ...]  # sentences that report the other event
     answers: tuple[Span, ...]  # each key fact in the summary, in text order
     entities: tuple[str, str, str]  # full name of the person, place, organization
 
@@ -75,7 +82,7 @@ def mentions(text: str, value: str) -> list[int]:
 
 
 def facts_found(article: WireArticle, text: str) -> dict[str, bool]:
-    """Return for each key fact of an article's main event, by role, whether a text states it.
+    """Return for each key fact of the summary's event, by role, whether a text states it.
 
     Args:
         article: the article.
@@ -85,12 +92,12 @@ def facts_found(article: WireArticle, text: str) -> dict[str, bool]:
 
 
 def wrong_facts_found(article: WireArticle, text: str) -> dict[str, bool]:
-    """Return, by role, whether a text states each fact of an article's second event.
+    """Return, by role, whether a text states each fact of the event that the summary leaves out.
 
-    A summary reports the main event, so a fact of the second event is one of the wrong event.
+    A summary reports one of two events, so a fact of the other one is of the wrong event.
 
     Args:
-        article: the article; its document states only some facts of the second event.
+        article: the article; of the other event, only facts that the document states are counted.
         text: the text, such as a summary of the article.
     """
     return {role: bool(mentions(text, value)) for role, value in article.distractor.items()}

@@ -31,6 +31,7 @@ class EventKind:
         sources: people who comment on the event.
         official_quotes: words said on behalf of the organization.
         elsewhere: clauses that report such an event as the second event of an article.
+        elsewhere_summaries: for each of `elsewhere`, the summary of that event.
         summaries: summaries, which state each of the four key facts once.
     """
 
@@ -48,6 +49,7 @@ class EventKind:
     sources: tuple[str, ...]
     official_quotes: tuple[str, ...]  # said on behalf of the organization
     elsewhere: tuple[str, ...]  # a second event as a clause; `||` begins a second sentence
+    elsewhere_summaries: tuple[str, ...]  # one for each of `elsewhere`, with the key facts once
     summaries: tuple[str, ...]  # each states the four key facts once
 
 

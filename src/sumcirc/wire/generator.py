@@ -4,7 +4,8 @@ An article reports one main event over several sentences. A lead states some of 
 none; detail sentences state the others; background and quotes come between them. One or two
 sentences report a second event, introduced by a marker such as "in an unrelated case" or "two
 months earlier": before everything else, among the details, or after them. The reference summary
-reports the main event in other words. Lengths are limited here, so that document, summary and the
+reports the main event in other words; if asked for, the second event, in an article with the same
+text. Lengths are limited here, so that document, summary and the
 tokens added by an encoding fit into 256 tokens of the built-in tokenizer.
 """
 
@@ -16,7 +17,7 @@ from itertools import pairwise
 
 from sumcirc.errors import UserError
 from sumcirc.wire import frames
-from sumcirc.wire.article import FACTS, SPLITS, Span, WireArticle
+from sumcirc.wire.article import EVENTS, FACTS, MAIN, SECOND, SPLITS, Span, WireArticle
 from sumcirc.wire.cast import draw_cast, split_of
 from sumcirc.wire.draw import Draw, stable_hash
 from sumcirc.wire.event_kind import EventKind
@@ -43,42 +44,54 @@ _OFFICIALS = ("a spokeswoman for {org}", "a spokesman for {org}")
 
 @dataclass(frozen=True)
 class _Item:
-    """A planned sentence: `role` is main, other (the second event), person, source or color."""
+    """A planned sentence.
+
+    Attributes:
+        role: main, other (the second event), person, source or color.
+        template: the sentence's template.
+        summary: template of the second event's summary, with the first sentence on that event.
+    """
 
     role: str
     template: str
+    summary: str = ""
 
 
 @dataclass
 class _Text:
-    """Sentences of a text, with the offsets of the facts they state."""
+    """Sentences of a text, with the offsets of the facts of each event that they state."""
 
     text: str = ""
     facts: list[Span] = field(default_factory=list)
+    other_facts: list[Span] = field(default_factory=list)
     sentences: list[Span] = field(default_factory=list)
 
     def add(self, sentence: Sentence, role: str, values: dict[str, str]) -> None:
         start = len(self.text) + 1 if self.text else 0
         self.text = f"{self.text} {sentence.text}" if self.text else sentence.text
         self.sentences.append(Span(start, len(self.text), role))
+        facts = self.other_facts if role == "other" else self.facts
         for offset, fact in sentence.facts:
             begin = start + offset
-            self.facts.append(Span(begin, begin + len(values[fact]), fact))
+            facts.append(Span(begin, begin + len(values[fact]), fact))
 
 
-def article(split: str, index: int, seed: int = 0) -> WireArticle:
+def article(split: str, index: int, seed: int = 0, event: str = MAIN) -> WireArticle:
     """Generate an article.
 
     Args:
         split: `pretrain`, `train`, `validation` or `test`.
         index: number of the article in the split, from 0.
         seed: seed of the data; other seeds give other articles.
+        event: the event that the summary reports, `main` or `second`; the text is the same.
 
     Raises:
-        UserError: the split is unknown, or the index or seed is negative.
+        UserError: the split or event is unknown, or the index or seed is negative.
     """
     if split not in SPLITS:
         raise UserError(f"wire split {split!r}: choose from {', '.join(SPLITS)}")
+    if event not in EVENTS:
+        raise UserError(f"wire event {event!r}: choose from {', '.join(EVENTS)}")
     if index < 0 or seed < 0:
         raise UserError(f"wire index {index}, seed {seed}: neither may be negative")
     draw = Draw("wire", split, str(index), str(seed))
@@ -90,17 +103,39 @@ def article(split: str, index: int, seed: int = 0) -> WireArticle:
     other = draw_cast(other_kind, draw, apart_from=cast)
     wording, summary = tell_summary(cast, draw)
     room = CHARACTERS - len(summary.text)
-    document, told = _document(cast, other, topics(wording), room, draw)
+    document, second = _document(cast, other, topics(wording), room, draw)
+    sentences = {
+        role: tuple(span for span in document.sentences if span.role == role)
+        for role in ("main", "other")
+    }
+    told = {span.role for span in document.other_facts}
+    distractor = {role: other.facts[role] for role in FACTS if role in told}
+    id = f"{split}-{index:06d}"
+    if event == SECOND:
+        summary = _tell_second(other, second, Draw("second", split, str(index), str(seed)))
+        return WireArticle(
+            id=f"{id}-{SECOND}",
+            kind=other_kind.name,
+            document=document.text,
+            summary=summary.text,
+            facts=distractor,
+            distractor=cast.facts,
+            salient=tuple(document.other_facts),
+            salient_sentences=sentences["other"],
+            distractor_sentences=sentences["main"],
+            answers=tuple(summary.facts),
+            entities=other.entities,
+        )
     return WireArticle(
-        id=f"{split}-{index:06d}",
+        id=id,
         kind=kind.name,
         document=document.text,
         summary=summary.text,
         facts=cast.facts,
-        distractor={role: other.facts[role] for role in FACTS if role in told},
+        distractor=distractor,
         salient=tuple(document.facts),
-        salient_sentences=tuple(span for span in document.sentences if span.role == "main"),
-        distractor_sentences=tuple(span for span in document.sentences if span.role == "other"),
+        salient_sentences=sentences["main"],
+        distractor_sentences=sentences["other"],
         answers=tuple(summary.facts),
         entities=cast.entities,
     )
@@ -110,25 +145,27 @@ def article_of(id: str, seed: int = 0) -> WireArticle:
     """Generate the article with a given id again.
 
     Args:
-        id: id of the article, such as `test-000017`.
+        id: id of the article, such as `test-000017` or `test-000017-second`.
         seed: seed of the data with which the article was generated.
 
     Raises:
         UserError: no article can have this id.
     """
-    split, _, index = id.partition("-")
-    if not index.isdigit():
-        raise UserError(f"wire article {id!r}: ids look like test-000017")
-    return article(split, int(index), seed)
+    split, _, rest = id.partition("-")
+    index, _, event = rest.partition("-")
+    if not index.isdigit() or event not in ("", SECOND):
+        raise UserError(f"wire article {id!r}: ids look like test-000017 or test-000017-{SECOND}")
+    return article(split, int(index), seed, event or MAIN)
 
 
-def articles(split: str, size: int, seed: int = 0) -> Iterator[WireArticle]:
+def articles(split: str, size: int, seed: int = 0, event: str = MAIN) -> Iterator[WireArticle]:
     """Generate articles of a split in the order of the index, all with different documents.
 
     Args:
         split: `pretrain`, `train`, `validation` or `test`.
         size: number of articles.
         seed: seed of the data; other seeds give other articles.
+        event: the event that the summaries report, `main` or `second`; the texts are the same.
 
     Raises:
         UserError: the size is negative, or as in `article`.
@@ -138,7 +175,7 @@ def articles(split: str, size: int, seed: int = 0) -> Iterator[WireArticle]:
     seen: set[int] = set()
     index = 0
     while len(seen) < size:
-        candidate = article(split, index, seed)
+        candidate = article(split, index, seed, event)
         index += 1
         digest = stable_hash(candidate.document)
         if digest not in seen:
@@ -175,31 +212,39 @@ def tell_summary(cast: Cast, draw: Draw) -> tuple[str, _Text]:
     raise AssertionError(f"kind {cast.kind}: no summary of {SUMMARY_WORDS} words for {cast}")
 
 
+def _tell_second(other: Cast, wording: str, draw: Draw) -> _Text:
+    """Write the summary of an article's second event, which states each key fact once.
+
+    It says no more of the event than the document does, not even the person's role.
+    """
+    summary = _Text()
+    summary.add(Teller(other, draw, styles=("name",)).tell(wording), "main", other.facts)
+    return summary
+
+
 def _document(
     cast: Cast, other: Cast, needed: frozenset[str], room: int, draw: Draw
-) -> tuple[_Text, set[str]]:
+) -> tuple[_Text, str]:
     """Tell both events in `room` characters, including the slots `needed` by the summary.
 
     Returns:
-        The text, and the facts of the second event that it states.
+        The text, and the template of the second event's summary.
     """
     kind, other_kind = BY_NAME[cast.kind], BY_NAME[other.kind]
     for _ in range(_ATTEMPTS):
         text = _Text()
-        told: set[str] = set()
         main = Teller(cast, draw, styles=("role", "role", "apposition"))
         second = Teller(other, draw, styles=("role", "role", "name"))
-        for item in _plan(kind, other_kind, needed, draw):
+        plan = _plan(kind, other_kind, needed, draw)
+        for item in plan:
             if item.role == "other":
-                sentence = second.tell(item.template)
+                text.add(second.tell(item.template), "other", other.facts)
                 main.clear_pronoun = False
-                told |= {fact for _, fact in sentence.facts}
-                text.add(Sentence(sentence.text), "other", {})
             else:
                 text.add(main.tell(item.template), item.role, cast.facts)
         fits = len(text.sentences) in SENTENCES and len(text.text.split()) in WORDS
         if fits and len(text.text) <= room and needed <= main.told:
-            return text, told
+            return text, next(item.summary for item in plan if item.summary)
     raise AssertionError(f"kind {kind.name}: no document of {WORDS} words for {cast}")
 
 
@@ -279,10 +324,13 @@ def _details(kind: EventKind, stated: set[str], draw: Draw) -> list[str]:
 
 
 def _second_event(kind: EventKind, other_kind: EventKind, first: bool, draw: Draw) -> list[_Item]:
-    clause, _, more = draw.pick(other_kind.elsewhere).partition("||")
+    wordings = list(zip(other_kind.elsewhere, other_kind.elsewhere_summaries, strict=True))
+    wording, summary = draw.pick(wordings)
+    clause, _, more = wording.partition("||")
     if first or (other_kind is kind and draw.chance(0.45)):
         frame = draw.pick(frames.LONG_AGO_FIRST if first else frames.LONG_AGO_SAME_KIND)
-        clause = clause.replace("on {when}", "on a {when}")
+        # which Friday it was isn't said
+        clause, summary = (one.replace("on {when}", "on a {when}") for one in (clause, summary))
     elif other_kind is kind:
         frame = draw.pick(frames.THIS_WEEK_SAME_KIND)
     else:
@@ -290,7 +338,7 @@ def _second_event(kind: EventKind, other_kind: EventKind, first: bool, draw: Dra
     case = draw.pick(other_kind.case)
     told = frame.replace("{clause}", clause).replace("{case}", case)
     told = told.replace("{a case}", with_article(case))
-    return [_Item("other", text) for text in (told, more) if text]
+    return [_Item("other", told, summary), *(_Item("other", text) for text in (more,) if text)]
 
 
 def _fillers(

@@ -2,9 +2,9 @@
 
 What a wrong fact is depends on the documents:
 
-- an article of the built-in corpus reports a main event, and in passing a second one. At each of
-  the main event's facts in the reference summary, the wrong fact is the one with the same role in
-  the second event, such as its town in place of the main event's;
+- an article of the built-in corpus reports a main event, and in passing a second one. At each fact
+  in the reference summary, the wrong fact is the one with the same role in the event that the
+  summary leaves out, such as its town in place of the right one;
 - for other documents, a word of the summary is exchanged for one of the same kind that another
   document states (`swapping`). At such a word, the wrong fact is that other word, which the
   document does not state; in place of a speaker it is the dialogue's other speaker.
@@ -41,7 +41,7 @@ def known_article(item: Document, seed: int) -> WireArticle | None:
 
 
 def wrong_event_tokens(encoder: Encoder, article: WireArticle, located: TokenExample) -> np.ndarray:
-    """Return the first token of the second event's fact wherever a summary's fact is predicted.
+    """Return the first token of the other event's fact wherever a summary's fact is predicted.
 
     Args:
         encoder: turns texts into tokens.

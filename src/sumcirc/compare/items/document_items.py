@@ -139,7 +139,7 @@ def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> Token
 
 
 def wire_wrong(encoder: Encoder, seed: int) -> FindWrong:
-    """Return a function that finds the facts of an article's second event, for `document_items`.
+    """Return a function that finds the facts of an article's other event, for `document_items`.
 
     The function raises UserError if the document is not an article of the built-in corpus.
 

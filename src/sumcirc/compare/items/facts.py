@@ -2,7 +2,7 @@
 
 A prompt consists of an article in its frame and its reference summary up to just before a key fact,
 such as the town. The good answer is that fact; the bad one is the fact with the same role in the
-article's second event, which occurs in the same article. Either may have several tokens; only the
+article's other event, which occurs in the same article. Either may have several tokens; only the
 first of each is compared.
 """
 

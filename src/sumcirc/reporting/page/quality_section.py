@@ -31,7 +31,7 @@ FAITHFUL = (
     " states; entities recalled: the share of the reference's that the summary states. Rules find"
     " them, without a model; documents without any are left out. Not ended: no end token before"
     " generation.max_new_tokens; copied whole: every sentence is in the document as it stands."
-    " Wrong facts, if the data knows them: the share of the facts of the article's second event"
+    " Wrong facts, if the data knows them: the share of the facts of the article's other event"
     " that the summary states."
 )
 RETENTION = f"What training made a model forget (`evaluation.retention`). {EXPLANATION}"

@@ -109,6 +109,16 @@ RESCUE = EventKind(
         {a vessel} caught fire near {where} on {when}, and {who} saw {how_many} {people} jump
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        a total of {how_many} {people} left {a vessel} off {where} with the aid of {who} on {when}
+        {who} took a drifting {vessel} in tow near {where} on {when}, with {how_many} {people}
+            aboard
+        with help from {who}, {how_many} {people} reached land in {where} on {when} after their
+            {vessel} struck a pier
+        {who} watched as {how_many} {people} leapt from a burning {vessel} off {where} on {when}
+        """
+    ),
     summaries=phrasings(
         """
         {who} rescued {how_many} {people} from a [foundering|doomed] {vessel} near {where} on
@@ -235,6 +245,17 @@ OUTBREAK = EventKind(
             ringworm
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        bad food made {how_many} people patients of {who} in {where} on {when}
+        fish was the cause, {who} said, when {how_many} wedding guests in {where} became sick on
+            {when}
+        {who} said that {how_many} people in {where} needed [care|treatment] after an accident on
+            {when}
+        ringworm shut a boarding school in {where} on {when}, where {who} counted {how_many}
+            infections
+        """
+    ),
     summaries=phrasings(
         """
         {who} is fighting [a wave|a cluster] of {illness} in {where} that had infected {how_many}
@@ -352,6 +373,15 @@ HEIST = EventKind(
         a safe was blown open in {where} on {when}||{who} there is looking for {how_many} missing
             {loot}
         {how_many} {loot} vanished from a train at {where} on {when}, and {who} has no suspect
+        """
+    ),
+    elsewhere_summaries=phrasings(
+        """
+        {who} made an arrest after {how_many} {loot} were stolen on {when} from {a house} in {where}
+        a barn near {where} held {how_many} stolen {loot}, which {who} discovered on {when}
+        {who} is searching for {how_many} {loot} after thieves blasted a safe in {where} on {when}
+        {who} has nobody to accuse over {how_many} {loot} that disappeared from a train at {where}
+            on {when}
         """
     ),
     summaries=phrasings(

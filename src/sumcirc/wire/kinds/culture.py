@@ -107,6 +107,14 @@ MATCH = EventKind(
         the women's final was held in {where} on {when}||there, {who} managed {how_many} points
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        {org} were beaten in {where} on {when} despite {how_many} points by {who}
+        {who} contributed {how_many} points as {org} prevailed in a friendly in {where} on {when}
+        a youth best of {how_many} points was achieved by {who} in {where} on {when}
+        {who} made {how_many} points when women played their final in {where} on {when}
+        """
+    ),
     summaries=phrasings(
         """
         {org} claimed {prize} in {where} on {when}, inspired by {how_many} points from {who}
@@ -221,6 +229,15 @@ DIG = EventKind(
         {how_many} vases shown in {where} on {when} proved to be fakes, and {who} withdrew them
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        a beach near {where} gave up {how_many} {finds} to {who} on {when}
+        {who} said sorry as a museum in {where} gave back {how_many} carvings on {when}
+        a cave near {where} in which {who} discovered {how_many} {finds} was opened on {when}
+        {who} took back {how_many} vases that were displayed in {where} on {when} and were not
+            genuine
+        """
+    ),
     summaries=phrasings(
         """
         {who} unearthed {how_many} {age} {finds} at a site near {where}, it emerged on {when}
@@ -326,6 +343,14 @@ AWARD = EventKind(
         a festival in {where} was called off on {when}, and {who} sent back {how_many} entries
         {who} sold {how_many} drawings for charity in {where} on {when}
         a school contest was held in {where} on {when}||there, {who} went through {how_many} entries
+        """
+    ),
+    elsewhere_summaries=phrasings(
+        """
+        at a show in {where} on {when}, {how_many} entries were rated by {who}
+        {who} returned {how_many} entries when a festival in {where} was canceled on {when}
+        for a good cause, {who} parted with {how_many} drawings in {where} on {when}
+        {who} examined {how_many} entries to a contest for schools in {where} on {when}
         """
     ),
     summaries=phrasings(

@@ -114,6 +114,16 @@ MERGER = EventKind(
         {who} moved {how_many} jobs from {where} to the coast on {when}
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        at a plant of {org} in {where}, {how_many} people lost their work on {when}, {who} confirmed
+        some {how_many} [positions|posts] are safe in {where} because {who} decided on {when} not to
+            sell {a trade}
+        the bankruptcy of {a trade} in {where} on {when} puts {how_many} [positions|posts] at risk,
+            according to {who}
+        {who} cost {where} {how_many} [positions|posts], which went to the coast on {when}
+        """
+    ),
     summaries=phrasings(
         """
         {who} sealed the takeover of {rival} on {when}; the new {trade}, based in {where}, will shed
@@ -237,6 +247,14 @@ FACTORY = EventKind(
             employees
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        with a mill in {where} closed on {when}, {who} told {how_many} people to go home
+        on {when}, {who} gave {how_many} people work at a new quarry near {where}
+        {who} needs {how_many} people for a shipyard in {where} that received an order on {when}
+        after a sawmill in {where} burned on {when}, {who} gave its {how_many} people other jobs
+        """
+    ),
     summaries=phrasings(
         """
         {who} inaugurated a plant for {goods} in {where} on {when} that creates {how_many} jobs
@@ -353,6 +371,16 @@ STRIKE = EventKind(
         {workers} in {where} voted against a strike on {when}||there, {who} could not win over
             {how_many} members
         a dispute in {where} was settled on {when}, when {who} won a bonus for {how_many} {workers}
+        """
+    ),
+    elsewhere_summaries=phrasings(
+        """
+        {who} agreed to higher pay on {when}, so {how_many} {workers} in {where} stopped their
+            strike
+        on {when}, {how_many} {workers} in {where} returned to their jobs behind {who}
+        {who} failed to persuade {how_many} members in {where} on {when}, and {workers} rejected a
+            strike
+        a bonus for {how_many} {workers}, negotiated by {who}, ended a dispute in {where} on {when}
         """
     ),
     summaries=phrasings(

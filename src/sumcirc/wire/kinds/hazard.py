@@ -113,6 +113,15 @@ FIRE = EventKind(
         {how_many} {people} fled {a site} in {where} on {when}, and {who} was treated for burns
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        {who} got {how_many} {people} out of a burning {site} in {where} on {when}
+        some {how_many} {people} of {a site} in {where} were brought outside by {who} on {when}
+        according to {who}, flames at {a site} in {where} on {when} forced {how_many} {people} to
+            leave
+        {who} suffered burns in {where} on {when} as {how_many} {people} escaped from {a site}
+        """
+    ),
     summaries=phrasings(
         """
         {who} saved {how_many} {people} [from a burning {site}|when {a site} caught fire] in {where}
@@ -232,6 +241,17 @@ FLOOD = EventKind(
             [heating|clean water]
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        {who} was in charge of the pumps in {where} on {when} as water reached {how_many}
+            [houses|dwellings]
+        a leak in a dam on {when} made {who} clear {how_many} [houses|dwellings] in {where}
+        old pipes were the reason, {who} said, that water filled {how_many} [houses|dwellings] in
+            {where} on {when}
+        after a downpour in {where} on {when}, services failed in {how_many} [houses|dwellings],
+            {who} said
+        """
+    ),
     summaries=phrasings(
         """
         flooding hit {where} on {when} and swamped {how_many} [houses|dwellings], after [an early|a
@@ -348,6 +368,16 @@ STORM = EventKind(
             were waiting for help
         lightning on {when} blacked out {how_many} households in {where}, where {who} called it bad
             luck
+        """
+    ),
+    elsewhere_summaries=phrasings(
+        """
+        strong winds left {how_many} [homes|customers] in {where} without electricity on {when},
+            {who} said
+        in {where}, {how_many} [homes|customers] had no gas, {who} announced on {when}
+        with {where} cut off by snow on {when}, {how_many} [homes|customers] needed aid, {who} said
+        {who} spoke of bad luck after a flash put out the lights of {how_many} [homes|customers] in
+            {where} on {when}
         """
     ),
     summaries=phrasings(

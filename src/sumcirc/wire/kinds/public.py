@@ -99,6 +99,15 @@ ELECTION = EventKind(
         a runoff was held in {where} on {when}||there, {who} fell {how_many} votes short
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        {who} was glad that {where} turned down a tax on {when} by a margin of {how_many} ballots
+        a recall in {where} on {when} went against {who}, who was {how_many} ballots behind
+        {who} took legal action over a referendum in {where}, settled by {how_many} ballots on
+            {when}
+        {who} missed victory in a runoff in {where} on {when}, with {how_many} ballots too few
+        """
+    ),
     summaries=phrasings(
         """
         {who} was elected {office} of {where} on {when}, beating [an opponent|a rival] by {how_many}
@@ -218,6 +227,15 @@ VERDICT = EventKind(
         judges in {where} cut the term of {who} to {how_many} months on {when}
         """
     ),
+    elsewhere_summaries=phrasings(
+        """
+        lying under oath cost {who} {how_many} months, judges in {where} decided on {when}
+        after {how_many} months, {who} was set free in {where} on {when}
+        an arson case was tried again in {where} on {when}, and {who} could be jailed for {how_many}
+            months
+        {who} will serve {how_many} months after a sentence was reduced in {where} on {when}
+        """
+    ),
     summaries=phrasings(
         """
         {who} was convicted of {crime} in {where} on {when} and [sent to jail|jailed] for {how_many}
@@ -335,6 +353,17 @@ PROTEST = EventKind(
         {who} sent {how_many} people home from a rally in {where} on {when} for fear of unrest
         a vigil was held in {where} on {when}||there, {who} counted {how_many} candles and lanterns
         students in {where} ended a sit-in on {when} after {who} brought {how_many} signatures
+        """
+    ),
+    elsewhere_summaries=phrasings(
+        """
+        {who} was detained for a short time as {how_many} demonstrators stopped trains in {where} on
+            {when}
+        fearing unrest, {who} broke up a demonstration of {how_many} in {where} on {when}
+        by the count of {who}, {how_many} candles and lanterns were lit at a vigil in {where} on
+            {when}
+        with {how_many} signatures, {who} persuaded students in {where} to give up a sit-in on
+            {when}
         """
     ),
     summaries=phrasings(
