@@ -9,7 +9,8 @@ be repeated: where the sweep lacks a run, a record with the same layers, seed, n
 parameters and steps takes its place. In every place where there are both, all scores of all
 documents have to be equal, or nothing is written; at least CHECKED places have to have both.
 FOLDER gets landscape.json and landscape.parquet with the scores that all runs have, and
-joined.json, which says where each run is from.
+joined.json, which says where each run is from. Without records, the sweep's own runs are stored
+with the choices.
 """
 
 from __future__ import annotations
@@ -123,24 +124,33 @@ def chosen(file: Path) -> list[Choice]:
     return [
         Choice(name, (tuple(one["layers"]),), tuple(one["scores"]))
         for name, one in selectors.items()
+        if "refused" not in one
     ]
 
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("sweep", type=Path, help="the runs of make placement, at least one seed")
-    parser.add_argument("records", type=Path, help="runs or records of another sweep")
+    parser.add_argument("records", type=Path, nargs="?", help="runs or records of another sweep")
     parser.add_argument("--choices", type=Path, help="choices of selectors")
+    parser.add_argument("--name", help="name of the landscape; by default the sweep's")
+    parser.add_argument("--model", help="name that replaces model.path, the place on this machine")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(words)
     found = gather_landscape([arguments.sweep])
     whole = tuple(range(found.landscape.layers))
     sweep = places_of(arguments.sweep)
+    runs, both = sweep, []
     try:
-        runs, both = joined(sweep, places_of(arguments.records), whole)
+        if arguments.records is not None:
+            runs, both = joined(sweep, places_of(arguments.records), whole)
     except DifferentRunError as error:
         parser.error(str(error))
     landscape = complete(found.landscape, runs)
+    landscape = replace(landscape, name=arguments.name or landscape.name)
+    if arguments.model is not None:
+        settings = {**landscape.settings, "model.path": arguments.model}
+        landscape = replace(landscape, settings=settings)
     choices = chosen(arguments.choices) if arguments.choices else found.choices
     write_landscape(landscape, choices, arguments.out)
     needed = [*landscape.sets, whole]
@@ -151,10 +161,11 @@ def main(words: Sequence[str] | None = None) -> None:
         if (layers, seed) not in sweep
     ]
     compared = [f"{label_of(layers)} seed {seed}" for layers, seed in both]
-    write_json(
-        arguments.out / "joined.json",
-        {"seeds": list(landscape.seeds), "from_records": taken, "compared_and_equal": compared},
-    )
+    if arguments.records is not None:
+        write_json(
+            arguments.out / "joined.json",
+            {"seeds": list(landscape.seeds), "from_records": taken, "compared_and_equal": compared},
+        )
     runs_used = len(needed) * len(landscape.seeds)
     print(
         f"{len(landscape.seeds)} seeds, {runs_used} runs, {len(taken)} of them from records;"

@@ -29,6 +29,7 @@ NO_BENCHMARK = {
     "gpu",
     "head_sets",
     "placement",
+    "placement_choices",
     "placement_forgetting",
     "placement_join",
     "placement_outcomes",

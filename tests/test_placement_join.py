@@ -81,3 +81,19 @@ def test_a_record_of_another_training_is_refused(
         script.main(words)
     assert "only 3 places have a run and a record" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_is_stored_with_its_choices(
+    script: Any, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Without records; a selector that refused to choose is left out."""
+    out, choices = tmp_path / "out", tmp_path / "choices.json"
+    page = {"layers": [0, 2], "scores": [4, 1, 3, 2]}
+    choices.write_text(json.dumps({"selectors": {"page": page, "drift": {"refused": "noise"}}}))
+    words = ["--choices", str(choices), "--name", "x", "--model", "again", "--out", str(out)]
+    script.main([str(folders[0]), *words])
+    found, (choice,) = read_landscape(out)
+    assert found.seeds == (1,)
+    assert (found.name, found.settings["model.path"]) == ("x", "again")
+    assert choice.name == "page"
+    assert not (out / "joined.json").exists()

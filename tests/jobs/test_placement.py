@@ -218,3 +218,33 @@ def test_a_landscape_without_settings_judges_lists_only(
     (bare / "landscape.json").write_text(json.dumps({**body, "settings": {}}), encoding="utf-8")
     assert "doesn't say with which model and data" in refusal(str(bare), "score=page")
     assert "rank 1 of 20" in show(capsys, str(bare), "score=[0,1,2]")
+
+
+def test_landscapes_are_compared(
+    stored: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    other = write_example(tmp_path / "other", "other", rng=2, seeds=1)
+    out = tmp_path / "out"
+    text = show(capsys, str(stored), f"against={other}", f"out={out}")
+    assert "what pays in one landscape and in another" in text
+    assert "other: 1 seed, 20 documents" in text
+    assert "other has one seed, so what differs between seeds is in no interval" in text
+    assert "│ page │ 0,1,2 │ 1 │ 1.00 │ 0,1,2 │" in text
+    body = json.loads((out / "placement.json").read_text(encoding="utf-8"))
+    (pair,) = body["pairs"]
+    assert pair["sets"]["low"] < pair["sets"]["spearman"] <= 1
+    assert body["selectors"]["page"]["overall"]["landscapes"] == 2
+    page = (out / "placement.md").read_text(encoding="utf-8")
+    assert page.startswith("# Landscapes example, other\n\n- example: 3 seeds, 20 documents")
+    for name, lines in (("sets", 21), ("landscapes", 3), ("selectors", 3)):
+        assert len((out / f"{name}.csv").read_text(encoding="utf-8").splitlines()) == lines
+    assert (out / "figures/landscapes-1-2.png").stat().st_size > 5000
+    assert not (stored / "against").exists()
+    assert f"against={stored}: has the same scores as example" in refusal(
+        str(stored), f"against={stored}"
+    )
+    assert "against=[0,1,2]" not in refusal(str(stored), f"against={tmp_path}/gone")
+    assert "score=last: is judged by one landscape" in refusal(
+        str(stored), f"against={other}", "score=last"
+    )

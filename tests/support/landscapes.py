@@ -64,7 +64,7 @@ def measured(scores: Array, layers: int = 6, size: int = 3) -> Measured:
     return landscape(scores, layers, size).measured("facts")
 
 
-def write_example(folder: Path) -> Path:
+def write_example(folder: Path, name: str = "example", rng: int = 1, seeds: int = 3) -> Path:
     """Write a landscape of the built-in model with made-up scores; early layers are the best."""
     configuration.register()
     words = "adaptation=lora", "adaptation.budget=98304", "trainer.threads=1", "sweep.name=s"
@@ -73,9 +73,10 @@ def write_example(folder: Path) -> Path:
     settings = settings_of(plain(composed))
     sets = all_sets(6, 3)
     means = 0.5 - 0.02 * np.array([sum(layers) for layers in sets])
-    scores = draw(means, documents=20, spreads=(0.02, 0.01, 0.1, 0.02, 0.02, 0.05), rng=1)
+    spreads = (0.02, 0.01, 0.1, 0.02, 0.02, 0.05)
+    scores = draw(means, seeds=seeds, documents=20, spreads=spreads, rng=rng)
     made = Landscape(
-        *("example", 6, sets, (1, 2, 3), tuple(f"wire-{i}" for i in range(20))),
+        *(name, 6, sets, tuple(range(1, seeds + 1)), tuple(f"wire-{i}" for i in range(20))),
         {"facts": scores},
         {"LoRA, all layers": {"facts": scores.mean(axis=0) + 0.03}},
         {key: json.loads(value) for key, value in settings.items() if key != "adaptation.layers"},

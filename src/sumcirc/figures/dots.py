@@ -30,16 +30,18 @@ def dots_size(panel: Dots, several: bool) -> tuple[float, float]:
 
 
 def draw_dots(axes: Any, panel: Dots, width: float, height: float) -> None:
-    """Draw a scatter plot with the intervals of y and the names of the points in `panel.named`.
+    """Draw a scatter plot with the intervals and the names of the points in `panel.named`.
 
     Args:
         axes: matplotlib axes in which the plot is drawn.
         panel: the plot.
         width, height: size of the panel in inches.
     """
-    x, y, low, high = (
-        np.array([getattr(dot, name) for dot in panel.dots]) for name in ("x", "y", "low", "high")
+    x, y, low, high, left, right = (
+        np.array([getattr(dot, name) for dot in panel.dots])
+        for name in ("x", "y", "low", "high", "left", "right")
     )
+    sides = None if np.isnan(left).all() else np.nan_to_num(np.abs([x - left, right - x]))
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if panel.columns:
         x = _columns_axis(axes, panel.x, x)
@@ -54,7 +56,7 @@ def draw_dots(axes: Any, panel: Dots, width: float, height: float) -> None:
         for i, dot in enumerate(panel.dots):
             colour = PALETTE[i % len(PALETTE) if panel.colours == "each" else 0]
             axes.errorbar(
-                *(x[i], y[i], bounds[:, [i]]),
+                *(x[i], y[i], bounds[:, [i]], None if sides is None else sides[:, [i]]),
                 color=colour,
                 marker=MARKERS[i % len(MARKERS) if panel.colours == "each" else 0],
                 markerfacecolor=colour if dot.filled else "white",

@@ -3,12 +3,14 @@
 The landscape comes from runs of a sweep in which every set of layers was trained, or from the files
 that an earlier call wrote (`landscape.json`). Without `score` the analysis is printed and written
 to the folder placement/ of the sweep. With `score` a selector or a list of layers is judged by
-the landscape, and nothing is written unless `out` is given.
+the landscape, and nothing is written unless `out` is given. With `against` it is compared with
+other landscapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,7 @@ def check(config: PlacementConfig) -> None:
     Raises:
         UserError: a setting can't work; the message names it and the remedy.
     """
+    from sumcirc.jobs import _placement_against as comparing
     from sumcirc.jobs import _placement_score as scoring
     from sumcirc.storage.writing import check_writable
 
@@ -49,6 +52,10 @@ def check(config: PlacementConfig) -> None:
             f" {', '.join(known)}"
         )
     found.landscape.measured(config.column)
+    if config.against:
+        comparing.check(config, found, _others(config))
+        check_writable("out", _folder(config))
+        return
     if config.score is not None:
         scoring.check(config, found.landscape)
     if config.score is None and config.out is None:
@@ -62,12 +69,16 @@ def run(config: PlacementConfig, folder: Path) -> None:
         config: configuration of the job.
         folder: not used, since files are written next to the runs.
     """
+    from sumcirc.jobs import _placement_against as comparing
     from sumcirc.jobs import _placement_score as scoring
     from sumcirc.placement import tables
     from sumcirc.placement.analysis import Analysis
     from sumcirc.reporting.tables import print_tables
 
     found = _found(config)
+    if config.against:
+        comparing.run(config, found, _others(config), _folder(config))
+        return
     analysis = Analysis(found.landscape.measured(config.column), config.confidence)
     judgements = [analysis.judged(choice) for choice in found.choices]
     if config.score is not None:
@@ -114,6 +125,15 @@ def _found(config: PlacementConfig) -> Found:
     return Found(landscape, choices, [])
 
 
+def _others(config: PlacementConfig) -> list[Found]:
+    """Read the landscapes with which the first one is compared.
+
+    Raises:
+        UserError: a path has no landscape.
+    """
+    return [_found(replace(config, paths=[path], against=[])) for path in config.against]
+
+
 def _folder(config: PlacementConfig) -> Path:
     """Return the folder to write to."""
     from sumcirc.placement.landscape_files import FILE, is_landscape
@@ -123,8 +143,10 @@ def _folder(config: PlacementConfig) -> Path:
         return Path(config.out)
     first = located(config.paths[0])
     if is_landscape(first):
-        return first.parent if first.name == FILE else first
-    return first / "placement"
+        folder = first.parent if first.name == FILE else first
+    else:
+        folder = first / "placement"
+    return folder / "against" if config.against else folder
 
 
 def _write(

@@ -98,7 +98,7 @@ class Landscape:
             metric,
             sign * scores[..., kept],
             {label: sign * values[..., kept] for label, values in others.items()},
-            int((~kept).sum()),
+            tuple(id for id, used in zip(self.documents, kept, strict=True) if used),
         )
 
 
@@ -111,14 +111,19 @@ class Measured:
         metric: name of the score.
         scores: [sets, seeds, documents], finite.
         others: [seeds, documents] of the other arms, by label.
-        dropped: number of documents for which some run doesn't define the score.
+        documents: ids of the documents for which every run defines the score.
     """
 
     landscape: Landscape
     metric: str
     scores: Array
     others: Mapping[str, Array]
-    dropped: int = 0
+    documents: tuple[str, ...]
+
+    @property
+    def dropped(self) -> int:
+        """Number of documents for which some run doesn't define the score."""
+        return len(self.landscape.documents) - len(self.documents)
 
     @cached_property
     def means(self) -> Array:

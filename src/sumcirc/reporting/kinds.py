@@ -206,6 +206,7 @@ class Dot:
         name: name of the point.
         x, y: position of the point.
         low, high: ends of the interval of y; NaN if there is none.
+        left, right: ends of the interval of x; NaN if there is none.
         filled: whether the point is filled rather than hollow.
         order: rank that the point's colour shows, such as the index of the layer; None if it has
             none.
@@ -220,6 +221,8 @@ class Dot:
     filled: bool = True
     order: int | None = None
     note: str = ""
+    left: float = float("nan")
+    right: float = float("nan")
 
 
 @dataclass(frozen=True)

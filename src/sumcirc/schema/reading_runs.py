@@ -75,6 +75,8 @@ class PlacementConfig:
     # layers, a selector or a file whose place is asked for: [2,3,5], page, my_selector.py or
     # my_selector.py:FUNCTION; null: show the whole landscape
     score: Any = None
+    # other landscapes with which this one is compared: sweeps or stored landscapes
+    against: list[str] = field(default_factory=list)
     metric: str = "facts"  # score that is analysed: of LANDSCAPE_METRICS
     size: Optional[int] = None  # layers of each set; null: if the runs have sets of one size only
     confidence: float = 0.95  # level of the intervals
@@ -90,6 +92,10 @@ class PlacementConfig:
             f"metric={self.metric}: unknown; choose from {', '.join(LANDSCAPE_METRICS)}",
         )
         at_least(self, "", 1, "size", "documents", "threads")
+        require(
+            not self.against or self.score is None,
+            f"score={self.score}: is judged by one landscape; leave out against=, or score=",
+        )
         require(
             0.5 < self.confidence < 1,
             f"confidence={self.confidence}: must lie between 0.5 and 1",

@@ -308,6 +308,7 @@ def _dots(panel: Dots) -> Rendered:
     traces = []
     for i, dots in enumerate(groups):
         some = Dots(panel.x, panel.y, dots)
+        x, left, right = ([getattr(dot, end) for dot in dots] for end in ("x", "left", "right"))
         y, low, high = ([getattr(dot, end) for dot in dots] for end in ("y", "low", "high"))
         marker: dict[str, Any] = {
             **{"size": 11 if each else 8, "opacity": 1.0 if each else 0.75},
@@ -322,6 +323,7 @@ def _dots(panel: Dots) -> Rendered:
         traces.append(
             go.Scatter(
                 **_moving(some),
+                error_x=_error_bars(x, left, right),
                 error_y=_error_bars(y, low, high),
                 name=isolated(dots[0].name) if each else "",
                 mode="markers",
