@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +21,7 @@ NO_BENCHMARK = {
     "convergence",
     "data_files",
     "edge_choice",
+    "edge_ways",
     "entity_verdicts",
     "inside_changes",
     "long_documents",
@@ -199,15 +201,17 @@ def test_edge_choice_compares_rankings_on_held_out_pairs(tmp_path: Path, wire_fi
     folder = tmp_path / "edge_choice/swap"
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     assert not set(record["chosen_on"]) & set(record["judged_on"])
-    at = {
-        row["ranking"]: row["faithfulness"]["mean"] for row in record["rows"] if row["size"] == 0.01
-    }
+    rows, areas = record["rows"], {row["way"]: row for row in record["areas"]}
+    at = {row["way"]: row["faithfulness"]["mean"] for row in rows if row["size"] == 0.01}
     assert at["kl, |mean|"] > at["random, matched to kl, |mean|"]
-    assert all(
-        row["minus_default"]["mean"] == 0
-        for row in record["rows"]
-        if row["ranking"] == "kl, |mean|"
-    )
+    assert {"kl, sign filter 0.95", "mean rank of scores", "learned masks"} <= set(areas)
+    default = [row for row in rows if row["way"] == "kl, |mean|"]
+    assert all(row["minus_default"]["mean"] == 0 for row in default)
+    assert all(row["accuracy_minus_default"]["mean"] == 0 for row in default)
+    heights = [row["faithfulness"]["mean"] for row in default]
+    area = np.trapezoid(heights, record["sizes"]) / 0.09
+    assert areas["kl, |mean|"]["cpr"]["mean"] == pytest.approx(area, rel=1e-2)
+    assert areas["kl, |mean|"]["cmd"]["mean"] == pytest.approx(1 - area, rel=1e-2)
     runs = (folder / "runs.json").stat().st_mtime_ns
     assert run("edge_choice", *words, "--tokens", "256", "--pairs", "8").returncode == 0
     assert (folder / "runs.json").stat().st_mtime_ns == runs

@@ -86,11 +86,12 @@ def per_item(logits: Tensor, clean: Tensor, mask: Tensor, labels: Tensor) -> dic
 
 
 def gpt2_by_hand(
-    model: Any, ids: Tensor, mask: Tensor, kept: NDArray[np.bool_], patched: Tensor
+    model: Any, ids: Tensor, mask: Tensor, kept: NDArray[np.bool_] | Tensor, patched: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Logits, and what every source wrote [sources, documents, positions, width].
 
     Args:
+        kept: True at kept edges, or a share of each from 0 to 1, which may be differentiated.
         patched: what a cut edge carries, of the same shape (or one that broadcasts).
     """
     body, heads = model.transformer, model.config.n_head
@@ -100,13 +101,15 @@ def gpt2_by_hand(
     sources = [body.wte(ids)]
     causal = torch.ones(ids.shape[1], ids.shape[1]).tril().bool() & mask[:, None, :].bool()
     causal = causal | torch.eye(ids.shape[1]).bool()  # a pad sees itself
+    shares = torch.as_tensor(kept, dtype=constant.dtype)
     column = 0
 
     def stream() -> Tensor:
         nonlocal column
         total = constant.clone()
         for row, own in enumerate(sources):
-            total = total + (own if kept[row, column] else patched[row])
+            share = shares[row, column]
+            total = total + share * own + (1 - share) * patched[row]
         column += 1
         return total
 

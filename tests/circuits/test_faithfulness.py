@@ -20,10 +20,12 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference
 from sumcirc.circuits.patching.evaluator import Evaluator, share_of
 from sumcirc.circuits.patching.faithfulness import curve, faithfulness
+from sumcirc.circuits.patching.patched_run import PatchedRun
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import SIZES
 from sumcirc.statistics import Bootstrap
+from tests.circuits.cases import family_model, some_pairs
 from tests.circuits.test_graph import GPT2_SMALL
 from tests.circuits.test_patched_run import FIXTURES
 from tests.support.small_models import VOCABULARY, small_model
@@ -198,6 +200,30 @@ def test_a_gap_that_may_be_zero_is_none() -> None:
     planted = Evaluator(model, pairs, LogitDifference(pairs.clean.last, *likely))
     assert planted.doubt is None
     assert faithfulness(planted, planted.graph.exists).faithfulness.mean == 1
+
+
+def test_agreement_is_the_share_of_equal_top_tokens() -> None:
+    """Documents with one, three and two positions, one by one, by logits of a patched run."""
+    model, pairs = family_model("llama"), some_pairs()
+    positions = torch.zeros_like(pairs.attention_mask)
+    for item, places in enumerate(([2], [1, 3, 4], [0, 5])):
+        positions[item, places] = True
+    metric = Divergence(positions)
+    evaluator = Evaluator(model, pairs, metric, batch=2)
+    exists = evaluator.graph.exists
+    kept = (np.random.default_rng(1).random(exists.shape) < 0.3) & exists
+    expected = []
+    for item in range(3):
+        run = PatchedRun(model, *pairs.cut(torch.tensor([item]), torch.device("cpu")))
+        read = positions[item, pairs.columns(torch.tensor([item]))][None]
+        tops = [run.logits(one, read).argmax(-1) for one in (kept, exists)]
+        expected.append(float((tops[0] == tops[1]).double().mean()))
+    (found,) = evaluator.run([kept])
+    assert found.agreement.tolist() == pytest.approx(expected)
+    assert 0 < sum(expected) < 3
+    assert evaluator.full.agreement.tolist() == [1, 1, 1]
+    (some,) = evaluator.run([kept], [slice(0, None, 3)])
+    assert np.isnan(some.agreement).sum() == 2
 
 
 def test_batches_make_no_difference(reference: Any) -> None:

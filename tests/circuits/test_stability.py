@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from sumcirc.circuits import resamples as resampling
 from sumcirc.circuits import stability as module
 from sumcirc.circuits.edge_selection import greedy, prune, top_n
 from sumcirc.circuits.graph import Graph
@@ -41,7 +42,8 @@ def naive_resamples(scores: NDArray[np.float64], resamples: int, seed: int) -> l
 def test_against_a_loop(
     chunk: int, select: Any, pruned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK", chunk)
+    for one in (module, resampling):
+        monkeypatch.setattr(one, "CHUNK", chunk)
     scores = planted(1.0)
     found = stability(scores, SMALL, 20, select, pruned, resamples=15, seed=3)
     means = naive_resamples(scores, 15, 3)
@@ -149,11 +151,12 @@ def test_chance_is_what_random_sets_have() -> None:
 
 def test_means_of_resamples_are_not_all_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """GPT-2 small, 32 documents, 200 resamples: together the means would be 52 MB."""
-    monkeypatch.setattr(module, "_CHUNK", 1 << 18)
+    monkeypatch.setattr(resampling, "CHUNK", 1 << 18)
     graph = Graph(Shape(12, 12, 12, 64, 768, 3072, 50257, False))
     scores = np.random.default_rng(0).normal(size=(32, *graph.exists.shape)).astype(np.float16)
     tracemalloc.start()
-    count = sum(1 for _ in module.resampled_means(module.edge_scores(scores, graph), 200, 0))
+    edges = resampling.edge_scores(scores, graph)
+    count = sum(1 for _ in resampling.resampled_means(edges, 200, 0))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 200

@@ -16,13 +16,13 @@ from scipy.stats import kstest
 from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.masks.judging import MASKS, RANDOM_NORM, RANDOM_WEIGHTS
 from sumcirc.compare.masks.learned_masks import LearnedMasks, extent_of, learn_masks
-from sumcirc.compare.masks.relaxed_top_k import relaxed_set, score_gradient
 from sumcirc.compare.masks.training import Training, learn_graft, learn_nested
 from sumcirc.compare.path.path_attribution import NoGainError, PathRuns
 from sumcirc.compare.path.unit_change import unit_change
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import Grain, MaskOptions, Shares
+from sumcirc.statistics.relaxed_top_k import relaxed_set, score_gradient
 from tests.compare.edited import (
     base_of,
     changed_everywhere,

@@ -14,7 +14,9 @@ from sumcirc.circuits.card.lines import BARS
 from sumcirc.circuits.eap_ig_format import read_circuit
 from sumcirc.circuits.edge_selection import greedy, prune, threshold, top_n
 from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.circuits.sign_filter import candidate_count, ranking_scores
 from sumcirc.circuits.spans.files import read_span_scores
+from sumcirc.schema import CircuitOptions
 from tests.support.command_server import CommandServer
 
 SMALL = [
@@ -380,10 +382,52 @@ def test_edges_are_ranked_by_the_mean_of_their_sizes_as_asked(
     assert same["edges"]["before"] == same["edges"]["shared"] == kept["mean_absolute"].sum()
 
 
+def test_edges_are_filtered_by_sign_as_asked(
+    commands: CommandServer, words: list[str], gpt2_folder: Path, tmp_path: Path
+) -> None:
+    told = ["circuit.sign_filter=0.9", "circuit.size=0.2", "circuit.resamples=30"]
+    done = commands.run("circuit", *words, *told, f"against={gpt2_folder}", cwd=tmp_path)
+    assert done.code == 0, done.output
+    (run,) = (tmp_path / "runs").glob("*/*")
+    summary = json.loads((run / "summary.json").read_text())
+    options = CircuitOptions(sign_filter=0.9, resamples=30)
+    stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
+    count = candidate_count(stored.scores, stored.graph, options)
+    assert summary["sign_filter"] == 0.9
+    assert summary["sign_candidates"] == pytest.approx(count, abs=2)
+    ranking = ranking_scores(stored.scores, stored.graph, options)
+    chosen = prune(top_n(ranking, stored.graph, int(0.2 * stored.graph.edges)), stored.graph)
+    kept = read_circuit(run / "circuits" / "circuit.json").kept
+    # stored scores have three digits, so an edge at the bound may be a candidate or not
+    assert (kept ^ chosen).sum() <= 2
+    between = json.loads((run / "circuits" / "comparison.json").read_text())
+    assert between["edges"]["jaccard"] == pytest.approx(1)
+    file = str(run / "circuits" / "circuit.json")
+    done = commands.run("compare", file, file, "out=same", cwd=tmp_path)
+    assert "not resampled" not in done.output, done.output
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (["circuit.aggregation=median"], "circuit.aggregation=median: choose from mean, mean_abs"),
+        (["circuit.sign_filter=0.5"], "circuit.sign_filter=0.5: must be a share of resamples"),
+        (
+            ["circuit.sign_filter=0.9", "circuit.documents=1"],
+            "circuit.sign_filter=0.9: circuit.documents=1 can't be resampled",
+        ),
+        (
+            ["circuit.sign_filter=0.9", "circuit.aggregation=mean_absolute"],
+            "circuit.sign_filter=0.9: circuit.aggregation=mean_absolute has no sign",
+        ),
+        (
+            ["circuit.sign_filter=0.9", "circuit.select=threshold", "circuit.threshold=0.1"],
+            "circuit.sign_filter=0.9: ranks edges, which circuit.select=threshold does not use",
+        ),
+        (
+            ["circuit.sign_filter=0.9", "circuit.by_span=true"],
+            "circuit.sign_filter=0.9: filters plain edges, not edges by span",
+        ),
         (["circuit.select=threshold"], "circuit.select=threshold: needs the least |score|"),
         (["circuit.threshold=0.1"], "circuit.threshold=0.1: is for circuit.select=threshold"),
         (["circuit.select=best"], "circuit.select=best: choose from top, threshold, greedy"),

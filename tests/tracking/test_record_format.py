@@ -145,10 +145,12 @@ def test_a_setting_that_is_newer_than_a_run_tells_no_arms_apart(tmp_path: Path) 
         body = yaml.safe_load(file.read_text())
         del body["config"]["model"]["dropout"], body["config"]["evaluation"]["rouge_tokenizer"]
         del body["config"]["callbacks"]["circuit"]["aggregation"]
+        del body["config"]["callbacks"]["circuit"]["sign_filter"]
         del body["config"]["selector"]["aggregation"]
         before = yaml.safe_dump(body["config"])
         added = completed(body["config"])
         assert added["callbacks"]["circuit"]["aggregation"] == "mean"
+        assert added["callbacks"]["circuit"]["sign_filter"] is None
         assert yaml.safe_dump(body["config"]) == before
         file.write_text(yaml.safe_dump(body))
     runs, left_out = read_runs([sweep])

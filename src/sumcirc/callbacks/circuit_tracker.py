@@ -28,6 +28,7 @@ from sumcirc.circuits.discovery import (
 from sumcirc.circuits.evolution import evolution
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.circuits.sign_filter import ranking_scores, sign_filter_of
 from sumcirc.circuits.stability import jaccard
 from sumcirc.circuits.tasks import Task, make_task
 from sumcirc.figures.views import draw_all
@@ -152,8 +153,8 @@ class CircuitTracker(Watcher):
         )
 
     def _circuit_of(self, stored: DocumentScores) -> NDArray[np.bool_]:
-        score = aggregated(stored.scores, self.options.aggregation)
-        return circuit_of(score, stored.graph, self.options)
+        ranking = ranking_scores(stored.scores, stored.graph, self.options)
+        return circuit_of(ranking, stored.graph, self.options)
 
     def _conclude(self, last_found: CircuitResult) -> None:
         """Record and draw how the circuit changed from the base to the last step."""
@@ -167,6 +168,7 @@ class CircuitTracker(Watcher):
             edges_of(aggregated(self.base.scores, how), graph, self.options),
             selection_of(self.options),
             resamples=self.options.resamples,
+            sign_filter=sign_filter_of(self.options),
         )
         tracks = plain_numbers({"edges": asdict(found.edges), "nodes": asdict(found.nodes)})
         transitions = plain_numbers([asdict(one) for one in found.transitions])

@@ -22,6 +22,7 @@ from sumcirc.circuits.edge_sums import DESTINATION_KINDS, SOURCE_KINDS, by_kind,
 from sumcirc.circuits.evolution import Evolution, Track, evolution
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.circuits.sign_filter import sign_filter_of
 from sumcirc.circuits.stability import chance_jaccard, jaccard
 from sumcirc.errors import UserError
 from sumcirc.schema import CircuitOptions
@@ -192,6 +193,7 @@ def resample(before: DocumentScores, after: DocumentScores, options: CircuitOpti
         edges_of(aggregated(before.scores, how), graph, options),
         selection_of(options),
         resamples=options.resamples,
+        sign_filter=sign_filter_of(options),
     )
 
 

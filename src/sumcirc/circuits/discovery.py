@@ -26,6 +26,7 @@ from sumcirc.circuits.patching.faithfulness_results import (
     Judgement,
 )
 from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.circuits.sign_filter import candidate_count, ranking_scores, sign_filter_of
 from sumcirc.circuits.stability import Stability, stability
 from sumcirc.circuits.tasks import Task
 from sumcirc.schema import Aggregation, CircuitOptions, EdgeSelection
@@ -44,7 +45,8 @@ class CircuitResult:
     Attributes:
         scores: scores of all edges on each document.
         circuit: [sources, destinations] bool; the edges that are selected by the size of their
-            aggregated score and lie on a path from the embedding to the logits, see `circuit_of`.
+            aggregated score (after the sign filter, if there is one) and lie on a path from the
+            embedding to the logits, see `circuit_of`.
         faithfulness: faithfulness and completeness of `circuit` on held-out pairs, or in-sample if
             `in_sample` is None.
         stability: stability of scores and circuit over resamples of the documents; None for a
@@ -61,6 +63,7 @@ class CircuitResult:
         in_sample: the same measured on the pairs on which the edges were chosen, without random
             circuits; None if no pairs were held out, so that all figures are in-sample.
         aggregation: how an edge's scores on the documents became the one that ranks it.
+        candidates: number of edges that pass the sign filter; None without one.
         card: the circuit's card; None if it wasn't tested.
         by_span: the circuit by span; None unless `circuit.by_span` is set.
     """
@@ -76,6 +79,7 @@ class CircuitResult:
     control_shared: float | None = None
     in_sample: Judgement | None = None
     aggregation: Aggregation = Aggregation.mean
+    candidates: int | None = None
     card: Card | None = None
     by_span: SpanCircuit | None = None
 
@@ -177,7 +181,7 @@ def circuit_of(
     """Return the circuit: edges selected by |score|, from which `prune` removes loose ends.
 
     Args:
-        scores: [sources, destinations] aggregated scores, see `aggregation`.
+        scores: [sources, destinations] scores that rank edges, see `sign_filter.ranking_scores`.
         graph: the model's graph.
         options: settings that determine how edges are selected, and the size or the threshold.
 
@@ -245,7 +249,7 @@ def judge(
             `CircuitResult.in_sample` then. None to judge circuits on `task`.
     """
     graph, documents = scores.graph, scores.documents.double().numpy()
-    score = aggregated(documents, options.aggregation)
+    score = ranking_scores(documents, graph, options)
     circuit = circuit_of(score, graph, options)
     # circuits by a threshold are those of the largest scores, so they share one curve
     select = greedy if options.select is EdgeSelection.greedy else top_n
@@ -264,7 +268,12 @@ def judge(
         count = edges_of(score, graph, options)
         by_document = per_document(scores.documents.float().numpy(), options.aggregation)
         steady = stability(
-            by_document, graph, count, selection_of(options), resamples=options.resamples
+            by_document,
+            graph,
+            count,
+            selection_of(options),
+            resamples=options.resamples,
+            sign_filter=sign_filter_of(options),
         )
     return CircuitResult(
         scores,
@@ -278,4 +287,5 @@ def judge(
         found.control_shared,
         in_sample,
         options.aggregation,
+        candidate_count(documents, graph, options),
     )

@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 from sumcirc.circuits.edge_selection import Selection, circuit_nodes, top_n
 from sumcirc.circuits.edge_sums import by_kind, by_layer
 from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.resamples import edge_scores, on_edges, resampled_means
+from sumcirc.circuits.sign_filter import SignFilter
 from sumcirc.circuits.stability import (
     chance_jaccard,
     choose,
-    edge_scores,
     jaccard,
     jaccard_of_counts,
     pair_jaccards,
-    resampled_means,
 )
 from sumcirc.errors import UserError
 from sumcirc.statistics import mean_over
@@ -163,6 +163,7 @@ def evolution(
     resamples: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
+    sign_filter: SignFilter | None = None,
 ) -> Evolution:
     """Compare the circuits of all checkpoints.
 
@@ -178,6 +179,7 @@ def evolution(
         resamples: number of resamples of the documents, 2 or more, the same for all checkpoints.
         confidence: level of all bounds, which the descriptions of the results assume to be 0.95.
         seed: seed of the resamples.
+        sign_filter: filter by which edges are ranked, as in `stability`; None for none.
 
     Raises:
         UserError: there are no checkpoints, the steps don't increase, there are fewer than 2
@@ -196,7 +198,8 @@ def evolution(
                 " training, each once"
             )
         steps.append(step)
-        found.append(_resample(scores, graph, size, select, pruned, resamples, confidence, seed))
+        choice = graph, size, select, pruned
+        found.append(_resample(scores, *choice, resamples, confidence, seed, sign_filter))
     if not found:
         raise UserError("checkpoints: there are none; give scores of the base and of later steps")
     return Evolution(
@@ -220,18 +223,20 @@ def _resample(
     resamples: int,
     confidence: float,
     seed: int,
+    sign_filter: SignFilter | None,
 ) -> _Resampled:
     edges = edge_scores(scores, graph)
 
-    def circuit_of(means: NDArray[np.float64]) -> NDArray[np.bool_]:
-        matrix = np.zeros(graph.exists.shape)
-        matrix[graph.exists] = means
-        return choose(matrix, graph, size, select, pruned)
+    def circuit_of(
+        means: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+    ) -> NDArray[np.bool_]:
+        ranking = sign_filter.ranks(edges, weights) if sign_filter else means
+        return choose(on_edges(ranking, graph), graph, size, select, pruned)
 
     packed: dict[str, list[NDArray[np.uint8]]] = {"edges": [], "nodes": []}
     by_layers, by_kinds, last = [], [], None
-    for means in resampled_means(edges, resamples, seed):
-        kept = circuit_of(means)
+    for means, weights in resampled_means(edges, resamples, seed):
+        kept = circuit_of(means, weights)
         for name, members in _sets(kept, graph).items():
             packed[name].append(np.packbits(members))
         if last is not None:

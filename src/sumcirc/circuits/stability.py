@@ -15,7 +15,6 @@ contain all edges.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +23,10 @@ from numpy.typing import NDArray
 
 from sumcirc.circuits.edge_selection import Selection, prune, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.errors import UserError
+from sumcirc.circuits.resamples import CHUNK, edge_scores, on_edges, resampled_means
+from sumcirc.circuits.sign_filter import SignFilter
 from sumcirc.statistics import MIN_DOCUMENTS, Interval, bootstrap_means, mean_over
 from sumcirc.statistics.ranks import standard_ranks
-
-_CHUNK = 1 << 21  # float64 values held at once: 16 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +39,7 @@ class Stability:
             ends of its interval; 0 where there is no edge.
         same_sign: [sources, destinations] fraction of resamples in which an edge's score has the
             sign of its mean.
-        circuit: [sources, destinations] True at the edges selected by the mean scores.
+        circuit: [sources, destinations] True at the edges selected by the scores of all documents.
         frequency: [sources, destinations] fraction of resamples whose circuit has the edge.
         jaccard: Jaccard index between the circuits of two resamples. `mean` is over all pairs of
             resamples; a fraction `confidence` of the pairs lies between `low` and `high`. NaN where
@@ -73,6 +71,7 @@ def stability(
     resamples: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
+    sign_filter: SignFilter | None = None,
 ) -> Stability:
     """Measure how stable edge scores and the selected circuit are over resamples of the documents.
 
@@ -87,6 +86,8 @@ def stability(
         resamples: number of resamples, 2 or more.
         confidence: level of the intervals and bounds, between 0 and 1.
         seed: seed of the resamples, which depend only on the seed and on the number of documents.
+        sign_filter: filter by which edges are ranked, for each resample by its own resamples; None
+            to rank them by their mean scores.
 
     Raises:
         UserError: there are fewer than 2 documents, the graph has fewer edges than `size`, or a
@@ -101,8 +102,9 @@ def stability(
     count, agreeing = np.zeros(graph.edges), np.zeros(graph.edges)
     correlations: list[float] = []
     circuits, last = [], None
-    for resample in resampled_means(edges, resamples, seed):
-        kept = choose(_matrix(resample, graph), graph, size, select, pruned)[graph.exists]
+    for resample, weights in resampled_means(edges, resamples, seed):
+        ranking = sign_filter.ranks(edges, weights) if sign_filter else resample
+        kept = choose(on_edges(ranking, graph), graph, size, select, pruned)[graph.exists]
         circuits.append(np.packbits(kept))
         count += kept
         agreeing += np.sign(resample) == signs
@@ -110,18 +112,19 @@ def stability(
         if last is not None:
             correlations.append(float(ranks @ last))
         last = ranks
+    ranking = sign_filter.ranks(edges) if sign_filter else mean
     values, chances = pair_jaccards(np.array(circuits), graph.edges)
     if size == graph.edges:  # equal by construction
         values = np.full_like(values, np.nan)
     tail = (1 - confidence) / 2
     return Stability(
         size,
-        _matrix(mean, graph),
-        _matrix(low, graph),
-        _matrix(high, graph),
-        _matrix(agreeing / resamples, graph),
-        choose(_matrix(mean, graph), graph, size, select, pruned),
-        _matrix(count / resamples, graph),
+        on_edges(mean, graph),
+        on_edges(low, graph),
+        on_edges(high, graph),
+        on_edges(agreeing / resamples, graph),
+        choose(on_edges(ranking, graph), graph, size, select, pruned),
+        on_edges(count / resamples, graph),
         _spread(values, tail, len(edges)),
         float(mean_over(chances, -1)),
         _spread(np.array(correlations), tail, len(edges)),
@@ -166,64 +169,6 @@ def chance_jaccard(first: Any, second: Any, edges: int) -> Any:
 # ---- also used by `circuits.evolution`
 
 
-def edge_scores(scores: NDArray[Any], graph: Graph) -> NDArray[Any]:
-    """Return the scores of the graph's edges as [documents, edges], row by row of the matrix.
-
-    Args:
-        scores: [documents, sources, destinations] scores, whose dtype is kept.
-        graph: the model's graph.
-
-    Raises:
-        UserError: there are fewer than 2 documents, or an edge's score isn't finite.
-        ValueError: the shape is not [documents, sources, destinations].
-    """
-    if scores.ndim != 3 or scores.shape[1:] != graph.exists.shape:
-        raise ValueError(
-            f"expected [documents, {graph.exists.shape[0]}, {graph.exists.shape[1]}],"
-            f" got {list(scores.shape)}"
-        )
-    if len(scores) < 2:
-        raise UserError(
-            f"{len(scores)} document{'s' * (len(scores) != 1)} can't be resampled:"
-            " score the circuit on 2 or more"
-        )
-    edges = scores[:, graph.exists]
-    bad = [i for i, row in enumerate(edges) if not np.isfinite(row).all()]
-    if bad:
-        raise UserError(
-            f"edge scores of document {bad[0]} (of {len(edges)}, from 0) are NaN or infinite:"
-            " score the circuit again in float32"
-        )
-    return edges
-
-
-def resampled_means(
-    edges: NDArray[Any], resamples: int, seed: int
-) -> Iterator[NDArray[np.float64]]:
-    """Yield, for each resample of the documents, the mean score of every edge, [edges].
-
-    The drawn documents depend only on `seed` and the number of documents, so checkpoints scored on
-    the same documents can be compared resample by resample.
-
-    Args:
-        edges: [documents, edges] scores.
-        resamples: number of resamples.
-        seed: seed of the draws.
-    """
-    documents, count = edges.shape
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(documents, np.full(documents, 1 / documents), resamples) / documents
-    block = max(1, _CHUNK // 2 // count)
-    part = max(1, _CHUNK // 2 // documents)
-    for first in range(0, resamples, block):
-        drawn = weights[first : first + block]
-        means = np.empty((len(drawn), count))
-        for begin in range(0, count, part):
-            piece = slice(begin, begin + part)
-            means[:, piece] = drawn @ edges[:, piece].astype(np.float64)
-        yield from means
-
-
 def choose(
     scores: NDArray[Any], graph: Graph, size: int, select: Selection, pruned: bool
 ) -> NDArray[np.bool_]:
@@ -255,7 +200,7 @@ def pair_jaccards(
     """
     count = len(packed)
     shared = np.zeros((count, count))
-    width = max(1, _CHUNK // count // 8)
+    width = max(1, CHUNK // count // 8)
     for first in range(0, packed.shape[1], width):
         bits = np.unpackbits(packed[:, first : first + width], axis=1).astype(np.float32)
         shared += bits @ bits.T  # whole numbers below 2^24: exact
@@ -270,18 +215,12 @@ def _intervals(
     edges: NDArray[Any], resamples: int, confidence: float, seed: int
 ) -> tuple[NDArray[np.float64], ...]:
     """Mean, low and high of every edge."""
-    part = max(1, _CHUNK // 2 // len(edges))
+    part = max(1, CHUNK // 2 // len(edges))
     pieces = [
         bootstrap_means(edges[:, begin : begin + part].T, resamples, confidence, seed)
         for begin in range(0, edges.shape[1], part)
     ]
     return tuple(np.concatenate(column) for column in zip(*pieces, strict=True))
-
-
-def _matrix(values: NDArray[np.float64], graph: Graph) -> NDArray[np.float64]:
-    matrix = np.zeros(graph.exists.shape)
-    matrix[graph.exists] = values
-    return matrix
 
 
 def _spread(values: NDArray[np.float64], tail: float, documents: int) -> Interval:

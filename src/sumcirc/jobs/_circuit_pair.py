@@ -176,6 +176,7 @@ def compare_files(before: Path, after: Path, folder: Path) -> None:
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
     from sumcirc.circuits.discovery import circuit_of
     from sumcirc.circuits.eap_ig_format import read_circuit
+    from sumcirc.circuits.sign_filter import ranking_scores
     from sumcirc.reporting.tables import print_tables
     from sumcirc.reporting.views.circuit_change import change_tables
     from sumcirc.storage.writing import plain_numbers, write_json
@@ -199,7 +200,8 @@ def compare_files(before: Path, after: Path, folder: Path) -> None:
         named = []
         for name, one in zip(names, scores, strict=True):
             score = aggregated(one.scores, options.aggregation)
-            named.append(NamedCircuit(name, score, circuit_of(score, graph, options)))
+            kept = circuit_of(ranking_scores(one.scores, graph, options), graph, options)
+            named.append(NamedCircuit(name, score, kept))
     change = compare_circuits(named[0], named[1], graph, resampled)
     record = plain_numbers(change.as_json())
     write_json(folder / COMPARISON, record)
@@ -225,19 +227,20 @@ def _scores_beside(
     from sumcirc.circuits.discovery import circuit_of
     from sumcirc.circuits.eap_ig_format import expanded
     from sumcirc.circuits.edge_selection import circuit_nodes
+    from sumcirc.circuits.sign_filter import ranking_scores
 
     scores, options = [], []
     for path, circuit in zip(files, circuits, strict=True):
         one, settings = _stored_scores(path)
         score = aggregated(one.scores, settings.aggregation)
-        kept = circuit_of(score, one.graph, settings)
+        kept = circuit_of(ranking_scores(one.scores, one.graph, settings), one.graph, settings)
         *_, whole = expanded(one.graph, score, kept, circuit_nodes(kept, one.graph))
         # stored scores have three digits, so a few edges may trade places
         if whole.shape != circuit.kept.shape or np.sum(whole ^ circuit.kept) > 0.05 * whole.sum():
             raise UserError(f"{path}: its edges are not those that the scores beside it select")
         scores.append(one)
         options.append(settings)
-    for name in ("size", "select", "threshold", "aggregation"):
+    for name in ("size", "select", "threshold", "aggregation", "sign_filter"):
         ours, theirs = (getattr(one, name) for one in options)
         if ours != theirs:
             raise UserError(

@@ -36,6 +36,7 @@ def overlaps_of(runs: Sequence[ReportRun]) -> Overlaps:
     from sumcirc.circuits.discovery import selection_of
     from sumcirc.circuits.evolution import evolution
     from sumcirc.circuits.score_files import DocumentScores
+    from sumcirc.circuits.sign_filter import sign_filter_of
     from sumcirc.circuits.stability import jaccard
     from sumcirc.reporting.checkpoints import Overlaps
     from sumcirc.statistics import Interval
@@ -44,9 +45,11 @@ def overlaps_of(runs: Sequence[ReportRun]) -> Overlaps:
     options = [stored_config(run.directory, CircuitConfig).circuit for run in runs]
     if options[0].threshold is not None:
         raise UserError(f"circuit.threshold={options[0].threshold}: is for single circuits")
-    if len({(one.size, one.select, one.aggregation) for one in options}) > 1:
+    choices = {(one.size, one.select, one.aggregation, one.sign_filter) for one in options}
+    if len(choices) > 1:
         raise UserError(
-            "circuit.size, circuit.select or circuit.aggregation differs between the runs"
+            "circuit.size, circuit.select, circuit.aggregation or circuit.sign_filter differs"
+            " between the runs"
         )
     files = [run.directory.circuits / "scores.safetensors" for run in runs]
     graph, shared = _shared(files)
@@ -62,7 +65,12 @@ def overlaps_of(runs: Sequence[ReportRun]) -> Overlaps:
 
     size = graph.edges_in(options[0].size)
     found = evolution(
-        scores(), graph, size, selection_of(options[0]), resamples=options[0].resamples
+        scores(),
+        graph,
+        size,
+        selection_of(options[0]),
+        resamples=options[0].resamples,
+        sign_filter=sign_filter_of(options[0]),
     )
     first = found.edges.to_first
     ends = zip(first.jaccard, first.low, first.high, strict=True)

@@ -219,6 +219,8 @@ def _summary(
         "metric": options.metric.value,
         "corruption": ", ".join(sorted({pair.corruption for pair in task.pairs})),
         "aggregation": options.aggregation.value,
+        "sign_filter": options.sign_filter,
+        "sign_candidates": found.candidates,
         "select": options.select.value,
         "ablation": options.ablation.value,
         "pairs": len(found.scores.ids),

@@ -122,6 +122,9 @@ class CircuitOptions:
     memory_budget: float = 8.0  # GB for activations, in addition to the model
     # how an edge's scores on the pairs become one, by whose size edges are selected and ranked
     aggregation: Aggregation = Aggregation.mean
+    # share of the resamples of the pairs in which an edge's mean score has to keep its sign; edges
+    # that don't are ranked behind all others. null: no filter
+    sign_filter: Optional[float] = None
     select: EdgeSelection = EdgeSelection.top
     size: float = 0.05  # fraction of all edges in the circuit that is written and drawn
     threshold: Optional[float] = None  # least |score| of an edge, for select=threshold
@@ -160,12 +163,42 @@ class CircuitOptions:
             f"circuit.threshold={self.threshold}: is for circuit.select=threshold, not for"
             f" circuit.select={self.select}; leave one of them out",
         )
+        self._check_sign_filter()
         require(0 < self.size <= 1, f"circuit.size={self.size}: must be a share such as 0.05")
         require(
             bool(self.sizes)
             and all(0 < size <= 1 for size in self.sizes)
             and self.sizes == sorted(set(self.sizes)),
             f"circuit.sizes={self.sizes}: must be rising shares between 0 and 1",
+        )
+
+    def _check_sign_filter(self) -> None:
+        least = self.sign_filter
+        if least is None:
+            return
+        given = f"circuit.sign_filter={least:g}"
+        require(
+            0.5 < least <= 1,
+            f"{given}: must be a share of resamples above 0.5 and up to 1, such as 0.95",
+        )
+        require(
+            self.documents > 1,
+            f"{given}: circuit.documents=1 can't be resampled; use 2 or more, or leave it out",
+        )
+        require(
+            self.aggregation is Aggregation.mean,
+            f"{given}: circuit.aggregation={self.aggregation.name} has no sign that an edge could"
+            " keep; leave one of them out",
+        )
+        require(
+            self.select is not EdgeSelection.threshold,
+            f"{given}: ranks edges, which circuit.select=threshold does not use; take"
+            " circuit.select=top or greedy",
+        )
+        require(
+            not self.by_span,
+            f"{given}: filters plain edges, not edges by span; leave it out, or take"
+            " circuit.by_span=false",
         )
 
     @property

@@ -115,8 +115,8 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "summaries": True,
         },
         "selector": {"aggregation": "mean"},
-        "callbacks.circuit": {"aggregation": "mean"},
-        "circuit": {"aggregation": "mean"},
+        "callbacks.circuit": {"aggregation": "mean", "sign_filter": None},
+        "circuit": {"aggregation": "mean", "sign_filter": None},
     },
     3: {"data": {"event": None}},
 }

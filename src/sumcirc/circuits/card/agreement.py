@@ -23,6 +23,7 @@ from sumcirc.circuits.card.lines import AGREEING, CONVERGED, Line, untested, ver
 from sumcirc.circuits.card.subject import BOOTSTRAP, Subject, spread
 from sumcirc.circuits.discovery import circuit_of, score_edges
 from sumcirc.circuits.patching.evaluator import share_of
+from sumcirc.circuits.sign_filter import ranking_scores
 from sumcirc.circuits.stability import jaccard
 from sumcirc.errors import UserError
 from sumcirc.schema import Method
@@ -46,8 +47,10 @@ def converged(subject: Subject) -> Line:
     label = f"card: attribute with {finer.steps} steps"
     with subject.counted(label, len(subject.task.pairs)) as advance:
         scores = score_edges(subject.model, subject.task, finer, advance)
-    score = aggregated(scores.documents.double().numpy(), options.aggregation)
-    circuit = circuit_of(score, subject.graph, options)
+    documents = scores.documents.double().numpy()
+    score = aggregated(documents, options.aggregation)
+    ranking = ranking_scores(documents, subject.graph, options)
+    circuit = circuit_of(ranking, subject.graph, options)
     exists = subject.graph.exists
     overlap = jaccard(subject.circuit, circuit)
     before = subject.found.aggregated

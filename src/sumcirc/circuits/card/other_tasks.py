@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sumcirc.circuits.aggregation import aggregated
 from sumcirc.circuits.card.lines import LEVEL, Line, enough, told, untested, verdict
 from sumcirc.circuits.card.subject import Kept, Subject, difference, run_on, share
 from sumcirc.circuits.discovery import circuit_of, score_edges
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
+from sumcirc.circuits.sign_filter import ranking_scores
 from sumcirc.circuits.stability import jaccard
 from sumcirc.circuits.tasks import Task, make_task
 from sumcirc.errors import UserError
@@ -102,8 +102,8 @@ def specific(subject: Subject, other: OtherPairs) -> Line:
         return untested("specific", f"{other.name}: {error}")
     with subject.counted(f"card: attribute {other.name}", len(task.pairs)) as advance:
         scores = score_edges(subject.model, task, options, advance)
-    score = aggregated(scores.documents.double().numpy(), options.aggregation)
-    theirs = circuit_of(score, subject.graph, options)
+    ranking = ranking_scores(scores.documents.double().numpy(), subject.graph, options)
+    theirs = circuit_of(ranking, subject.graph, options)
     if not theirs.any():
         return untested("specific", f"{other.name}: its circuit has no edge")
     exists = subject.graph.exists

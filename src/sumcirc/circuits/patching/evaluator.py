@@ -1,4 +1,4 @@
-"""Runs circuits on pairs and computes each document's metric and KL divergence."""
+"""Runs circuits on pairs and computes each document's metric, KL divergence and top tokens."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ class CircuitValues:
         metric: [documents] value of the metric in the circuit's run.
         kl: [documents] KL(full || circuit) of the next-token distributions in nats, mean over the
             metric's positions.
+        agreement: [documents] share of the metric's positions at which the likeliest next token is
+            that of the whole model.
     """
 
     metric: Values
     kl: Values
+    agreement: Values
 
 
 class Evaluator:
-    """Runs circuits on pairs, a few documents at a time, and computes the metric and KL of each.
+    """Runs circuits on pairs, a few documents at a time, and computes the values of each.
 
     Args:
         model: the model, with or without adapters; see `PatchedRun`.
@@ -120,14 +123,14 @@ class Evaluator:
         """
         shares = [ALL] * len(circuits) if shares is None else shares
         first, origin = _distinct(circuits, shares)
-        found = np.full((2, len(circuits), len(self.pairs)), np.nan)
+        found = np.full((3, len(circuits), len(self.pairs)), np.nan)
         before = 0
         for items in self._groups:
             columns = self.pairs.columns(items)
             run = self._patched(items)
             positions = self.metric.positions[items][:, columns].to(self._device)
             clean = run.logits(self.graph.exists, positions)
-            full = log_probabilities(clean)
+            full, top = log_probabilities(clean), clean.argmax(-1)
             reference = self.metric.reference(clean) if self.metric.against_clean else None
             rows = positions.nonzero()[:, 0]
             for number, (kept, share) in enumerate(zip(circuits, shares, strict=True)):
@@ -145,10 +148,13 @@ class Evaluator:
                     total = kl.new_zeros(len(mine)).index_add(0, places, kl)
                     found[0, number, mine] = values.double().cpu()
                     found[1, number, mine] = (total / read.sum(1)).clamp(min=0).double().cpu()
+                    same = (logits.argmax(-1) == top[chosen]).double().cpu()
+                    agreeing = same.new_zeros(len(mine)).index_add(0, places.cpu(), same)
+                    found[2, number, mine] = agreeing / read.sum(1).cpu()
                 self.progress(len(mine))
             before += len(items)
         found = found[:, origin]
-        return [CircuitValues(*pair) for pair in found.swapaxes(0, 1)]
+        return [CircuitValues(*values) for values in found.swapaxes(0, 1)]
 
     def _patched(self, items: Tensor) -> PatchedRun:
         return PatchedRun(self.model, *self._patching(items))

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.compare.masks.relaxed_top_k import exact_set
 from sumcirc.compare.path.subsets import Subsets
+from sumcirc.statistics.relaxed_top_k import exact_set
 
 Values = NDArray[np.float64]
 

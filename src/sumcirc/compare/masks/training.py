@@ -30,8 +30,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from sumcirc.compare.masks.relaxed_top_k import relaxed_set, score_gradient
 from sumcirc.schema import MaskOptions
+from sumcirc.statistics.relaxed_top_k import relaxed_set, score_gradient
 
 Values = NDArray[np.float64]
 # mean metric of some documents with the units' changes multiplied by factors, and its derivatives

@@ -88,6 +88,24 @@ class Norm:
         scale = torch.rsqrt(variance + self.epsilon)
         return stream * scale, scale
 
+    def scale(self, stream: Tensor) -> Tensor:
+        """Return the factor by which the norm scales a stream, 1 / sigma, with its gradient.
+
+        Args:
+            stream: [..., width] the norm's input.
+
+        Returns:
+            [..., 1], in the weights' dtype; see `standardized`, which has no gradient.
+        """
+        stream = stream.to(self.weight.dtype)
+        if self.identity:
+            return torch.ones_like(stream[..., :1])
+        if self.centred:
+            variance = stream.var(-1, correction=0, keepdim=True)
+        else:
+            variance = stream.square().mean(-1, keepdim=True)
+        return torch.rsqrt(variance + self.epsilon)
+
     def transposed(self, stream: Tensor, gradient: Tensor, frozen_scale: bool) -> Tensor:
         """Multiply a gradient at the norm's output by the norm's transposed Jacobian.
 

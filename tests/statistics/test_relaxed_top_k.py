@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sumcirc.compare.masks.relaxed_top_k import exact_set, relaxed_set, score_gradient
+from sumcirc.statistics.relaxed_top_k import exact_set, relaxed_set, score_gradient
 
 COUNT = 7
 

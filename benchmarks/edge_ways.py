@@ -1,0 +1,168 @@
+"""Ways of choosing the edges of a circuit that edge_choice.py compares.
+
+A way returns a value for every edge; a circuit has those with the largest values. Scores and
+learned masks are kept in the results folder, and so are computed once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.circuits.aggregation import aggregated
+from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
+from sumcirc.circuits.ensembles import mean_rank, mean_share
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
+from sumcirc.circuits.masks.learning import EdgeMaskSettings, learn_edges
+from sumcirc.circuits.resamples import edge_scores, on_edges
+from sumcirc.circuits.sign_filter import SignFilter
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.schema import Aggregation, Method
+
+Values = NDArray[np.float64]
+
+LABELS = {"kl": "kl", "nll": "nll", "logit_difference": "logit difference"}
+SIGN = SignFilter(0.95)
+LEARNED, RANDOM_START = "learned masks", "learned masks, random start"
+
+
+class Scorer:
+    """Scores edges on the pairs that choose them; what was computed is kept in a folder.
+
+    Args:
+        model: the model.
+        pairs: the pairs that choose edges.
+        folder: the results folder.
+        batch: number of pairs processed at once.
+        memory: bytes that a pass may use in addition to the model.
+        masks: settings by which masks are learned.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        pairs: Sequence[ExamplePair],
+        folder: Path,
+        batch: int,
+        memory: int,
+        masks: EdgeMaskSettings,
+    ) -> None:
+        self.model, self.folder, self.batch, self.memory = model, folder, batch, memory
+        self.tokens, self.masks = TokenPairs.of(pairs), masks
+        self.graph = Graph(HookedModel(model).shape)
+
+    def documents(self, metric: str, method: Method = Method.eap_ig_inputs) -> Values:
+        """Return scores [pairs, sources, destinations] by a metric and a method."""
+        settings = AttributionSettings(method)
+
+        def make() -> Values:
+            found = attribute(
+                self.model,
+                self.tokens,
+                pair_metric(metric, self.tokens),
+                settings,
+                batch_size=self.batch,
+                memory=self.memory,
+            )
+            return found.documents.numpy()
+
+        return self._kept(f"scores-{metric}-{method.value}", make)
+
+    def learned(self, start: Values, name: str, metric: str) -> Values:
+        """Return the ranking of learned masks, [sources, destinations].
+
+        Args:
+            start: [sources, destinations] scores to start from.
+            name: name of the file.
+            metric: metric at whose positions distributions are compared.
+        """
+        positions = pair_metric(metric, self.tokens).positions
+
+        def make() -> Values:
+            some = self.masks, self.memory
+            found = learn_edges(self.model, self.tokens, positions, start, *some)
+            print(f"{name}: loss {found.losses[:20].mean():.3f} -> {found.losses[-20:].mean():.3f}")
+            return found.scores
+
+        return self._kept(name, make)
+
+    def _kept(self, name: str, make: Callable[[], Values]) -> Values:
+        file = self.folder / f"{name}.npz"
+        if not file.exists():
+            began = time.process_time()
+            values = make()
+            seconds = time.process_time() - began
+            np.savez(file, scores=values, seconds=seconds)
+            print(f"{name}: {seconds:.0f} CPU seconds", flush=True)
+        return np.load(file)["scores"].astype(np.float64)
+
+
+Way = Callable[[Scorer], Values]
+
+
+def _aggregated(scorer: Scorer, metric: str, how: Aggregation) -> Values:
+    return np.abs(aggregated(scorer.documents(metric), how))
+
+
+def _signed(scorer: Scorer, metric: str) -> Values:
+    return aggregated(scorer.documents(metric), Aggregation.mean)
+
+
+def _filtered(scorer: Scorer, metric: str) -> Values:
+    graph = scorer.graph
+    return on_edges(SIGN.ranks(edge_scores(scorer.documents(metric), graph)), graph)
+
+
+def _ensemble(
+    scorer: Scorer, metrics: Sequence[str], combine: Callable[[Sequence[Values], Graph], Values]
+) -> Values:
+    """Combine the mean scores by several metrics, and those by clean-corrupted of the first."""
+    scores = [scorer.documents(one) for one in metrics]
+    scores.append(scorer.documents(metrics[0], Method.clean_corrupted))
+    return combine([one.mean(0) for one in scores], scorer.graph)
+
+
+def _learned(scorer: Scorer, metric: str) -> Values:
+    start = aggregated(scorer.documents(metric), Aggregation.mean)
+    return scorer.learned(start, "masks", metric)
+
+
+def _from_random(scorer: Scorer, metric: str) -> Values:
+    start = np.random.default_rng(0).random(scorer.graph.exists.shape)
+    return scorer.learned(start, "masks-random-start", metric)
+
+
+def default_way(own: str) -> str:
+    """Return the name of the default ranking, by the metric that judges."""
+    return f"{LABELS[own]}, |mean|"
+
+
+def ways(metrics: Sequence[str]) -> dict[str, Way]:
+    """Return all ways of choosing edges by name, the default first.
+
+    Args:
+        metrics: metrics that are attributed; the first one also judges circuits.
+    """
+    own = metrics[0]
+    found: dict[str, Way] = {}
+    for metric in metrics:
+        name = LABELS[metric]
+        found[f"{name}, |mean|"] = partial(_aggregated, metric=metric, how=Aggregation.mean)
+        found[f"{name}, mean of |score|"] = partial(
+            _aggregated, metric=metric, how=Aggregation.mean_absolute
+        )
+        if metric == own:
+            found[f"{name}, mean"] = partial(_signed, metric=metric)
+            found[f"{name}, sign filter {SIGN.least:g}"] = partial(_filtered, metric=metric)
+    found["mean rank of scores"] = partial(_ensemble, metrics=metrics, combine=mean_rank)
+    found["mean share of scores"] = partial(_ensemble, metrics=metrics, combine=mean_share)
+    found[LEARNED] = partial(_learned, metric=own)
+    found[RANDOM_START] = partial(_from_random, metric=own)
+    return found
