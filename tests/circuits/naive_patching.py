@@ -70,7 +70,7 @@ def _patched(
     def project(layer: int, linear: int, rows: dict[int, int]) -> Callable[..., Tensor]:
         """Rows with the head of this layer's that they change."""
         # before the hook is there: reading a weight applies the linear
-        found = weights.projections(layer)
+        found = parts.head_weights(layer, graph.expand_groups)
         weight, bias = found.weight.to(weights.dtype), found.bias.to(weights.dtype)
 
         def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -209,11 +209,11 @@ class MaskedPass:
         columns = every[number]
         if len(self.model.projections) == 1:
             columns = slice(every[0].start, every[-1].stop)
-        norm: Any = self.model.blocks[layer].norm_attention
-        # `forward` bypasses the hook that watches this norm
-        normed = norm.forward(self._read(self.stream, columns))
-        weights = self.weights.projections(layer)
         some = slice(columns.start - first, columns.stop - first)
-        made = torch.baddbmm(weights.bias[some, None], normed, weights.weight[some])
+        streams = self._read(self.stream, columns)
+        scale = self.weights.norms_attention[layer].scale(streams)
+        constant = self.weights.constant(layer)[some, None].to(scale.dtype)
+        projected = streams @ self.weights.folded(layer)[some].mT
+        made = torch.addcmul(constant, projected, scale).to(own.dtype)
         made = made.transpose(0, 1).reshape(-1, self.ids.shape[1], *made.shape[::2])
         return self.model.joined(made)

@@ -7,16 +7,18 @@ of source u) there are two forms of the same input x_v of destination v:
     x_v = stream of the corrupted run + sum of D_u over kept edges   (interchange only)
 
 The one with fewer terms is used, so that a destination without terms costs nothing and is exact.
-The block's own norm and the head's slice of the effective projection compute q, k or v from x_v,
-which replaces the projection's output; rotary embeddings, head norms, attention, output projection
-and MLP are the model's. D_u of a head is (z - z_corrupted) W_O.
+The head's slice of the effective projection, with the norm's weight folded in, computes q, k or v
+from x_v and the scale of its norm, which replaces the projection's output; rotary embeddings, head
+norms, attention and MLP are the model's. D_u of a head is (z - z_corrupted) W_O. Where inputs start
+from the corrupted run's stream, nobody reads the model's own projections, which are then not run.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -38,7 +40,26 @@ INPUTS = {
 # additions run in cache, on a GPU each is a separate kernel.
 DENSE_ON_CPU, DENSE_ON_GPU = 0.15, 0.02
 # Bytes of residual streams computed at once: fits the CPU's cache; on a GPU large enough to fill it
-STREAMS_ON_CPU, STREAMS_ON_GPU = 8 << 20, 256 << 20
+STREAMS_ON_CPU, STREAMS_ON_GPU = 2 << 20, 256 << 20
+
+
+class Workspace:
+    """Memory for one tensor at a time, used again because a CPU takes long to provide new memory.
+
+    Args:
+        like: tensor of the type and on the device that tensors are to have.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self._memory = like.new_empty(0)
+
+    def empty(self, *shape: int) -> Tensor:
+        """Return an uninitialized tensor of a shape, which is valid until the next call."""
+        size = math.prod(shape)
+        if self._memory.numel() < size:
+            self._memory = self._memory.new_empty(0)  # freed before more is allocated
+            self._memory = self._memory.new_empty(size)
+        return self._memory[:size].view(shape)
 
 
 class PatchedPass:
@@ -76,7 +97,9 @@ class PatchedPass:
         self.tokens = self.ids.numel()
         self.rows = np.flatnonzero(terms.any(axis=(0, 2)))
         self.wanted = terms[:, self.rows]
-        self.differences = run.space(self.sets, len(self.rows), self.tokens, run.model.shape.width)
+        self.streams, shape = run.streams, (self.sets, len(self.rows), self.tokens)
+        self.differences = run.differences.empty(*shape, run.model.shape.width)
+        self.added = [each.unbind() for each in self.differences]  # views [tokens, width]
         self.stream = self.differences  # what the current attention layer reads, in this run
         on_cpu = self.differences.device.type == "cpu"
         self.dense = DENSE_ON_CPU if on_cpu else DENSE_ON_GPU
@@ -110,7 +133,7 @@ class PatchedPass:
     ) -> Iterator[tuple[ActivationKey, Callable[[Tensor], Tensor | None]]]:
         outputs, *scale = self.model.head_points
         if not scale:
-            yield (outputs, layer), partial(self._write_heads, layer)
+            yield (outputs, layer), partial(self._heads, layer)
             return
         seen: dict[ActivationKey, Tensor] = {}
         yield (outputs, layer), partial(seen.__setitem__, (outputs, layer))
@@ -145,6 +168,12 @@ class PatchedPass:
         else:
             into.copy_(own)
 
+    def _heads(self, layer: int, z: Tensor) -> Tensor | None:
+        """Store what a layer's heads write; return what the output projection reads instead."""
+        self._write_heads(layer, z)
+        # from the corrupted run's stream, nobody reads the projection's output
+        return z[:, :1] if self.from_corrupted else None
+
     def _write_heads(self, layer: int, z: Tensor) -> None:
         """Store the differences of a layer's heads, from `HookedModel.scaled_heads`."""
         every = self.graph.attention_sources(layer)
@@ -153,7 +182,7 @@ class PatchedPass:
             return
         first = self._row(int(used[0]))
         assert first is not None
-        heads = torch.from_numpy(used - every.start).to(z.device)
+        heads = _index(used - every.start, z.device)
         weight = self.weights.output(layer)
         own = z.reshape(self.sets, self.tokens, *weight.shape[:2])
         if self.corrupted is not None:
@@ -196,7 +225,8 @@ class PatchedPass:
     ) -> Tensor:
         """Return the linear's output: `active` columns computed here, others from the reference."""
         layer = key[1]
-        weights, first = self.weights.projections(layer), self.graph.query_columns(layer).start
+        weights, constants = self.weights.folded(layer), self.weights.constant(layer)
+        first = self.graph.query_columns(layer).start
         count, width = columns.stop - columns.start, self.model.shape.head_width
         shape = (self.sets, self.tokens, count, width)
         if len(active) == count:
@@ -212,16 +242,15 @@ class PatchedPass:
         if self.from_corrupted:
             assert self.corrupted is not None
             reference = self.corrupted[HookPoint.ATTENTION_INPUT, layer]
-        norm: Any = self.model.blocks[layer].norm_attention
+        norm = self.weights.norms_attention[layer]
         for some, tokens in self._blocks(active):
-            # `forward` bypasses the hook that watches this norm
-            normed = norm.forward(self._read(reference, some, tokens))
-            chosen = torch.from_numpy(some - first).to(own.device)
-            weight, bias = weights.weight[chosen], weights.bias[chosen, None]
-            into = torch.from_numpy(some - columns.start).to(own.device)
+            streams = self._read(reference, some, tokens, self.streams)
+            scale, chosen = norm.scale(streams), _index(some - first, own.device)
+            projection, constant = weights[chosen].mT, constants[chosen, None].to(scale.dtype)
+            into = _index(some - columns.start, own.device)
             for each in range(self.sets):
-                result = torch.baddbmm(bias, normed[each], weight)
-                made[each, tokens].index_copy_(1, into, result.transpose(0, 1))
+                result = torch.addcmul(constant, streams[each] @ projection, scale[each])
+                made[each, tokens][:, into] = result.transpose(0, 1)
         made = made.reshape(-1, self.ids.shape[1], count, width)
         return self.model.joined(made)
 
@@ -263,24 +292,44 @@ class PatchedPass:
         return self._read(reference, np.array([column])).reshape(-1, *stream.shape[1:])
 
     def _read(
-        self, reference: Tensor, columns: NDArray[np.intp], tokens: slice = slice(None)
+        self,
+        reference: Tensor,
+        columns: NDArray[np.intp],
+        tokens: slice = slice(None),
+        workspace: Workspace | None = None,
     ) -> Tensor:
         """Return the residual streams of destinations, [sets, columns, tokens, width]."""
         wanted = self.wanted[:, :, columns]
         used = np.flatnonzero(wanted.any(axis=(0, 2)))
         last = int(used[-1]) + 1 if len(used) else 0  # later sources haven't written yet
-        start = reference.reshape(-1, 1, self.tokens, reference.shape[-1])[:, :, tokens]
-        shape = (self.sets, len(columns), *start.shape[2:])
-        differences, sign = self.differences[:, :, tokens], 1 if self.from_corrupted else -1
+        streams = self._copies(reference, len(columns), tokens, workspace)
+        sign = 1 if self.from_corrupted else -1
         if self._is_dense(columns):
             coefficients = torch.from_numpy(wanted[:, :last].swapaxes(1, 2))
-            return torch.baddbmm(
-                start.flatten(2).expand(self.sets, len(columns), -1),
-                coefficients.to(reference.device, reference.dtype),
-                differences[:, :last].flatten(2),
+            streams.flatten(2).baddbmm_(
+                coefficients.to(streams.device, streams.dtype),
+                self.differences[:, :last, tokens].flatten(2),
                 alpha=sign,
-            ).view(shape)
-        streams = start.expand(shape).clone()
-        for each, row, place in np.argwhere(wanted):
-            streams[each, place].add_(differences[each, row], alpha=sign)
+            )
+            return streams
+        places = [each.unbind() for each in streams]
+        for each, row, place in np.argwhere(wanted).tolist():
+            places[each][place].add_(self.added[each][row], alpha=sign)
         return streams
+
+    def _copies(
+        self, reference: Tensor, count: int, tokens: slice, workspace: Workspace | None
+    ) -> Tensor:
+        """Return copies of a stream, [sets, count, tokens, width], in a workspace if given."""
+        start = reference.reshape(-1, 1, self.tokens, reference.shape[-1])[:, :, tokens]
+        shape = (self.sets, count, *start.shape[2:])
+        found = start.new_empty(shape) if workspace is None else workspace.empty(*shape)
+        return found.copy_(start)
+
+
+def _index(numbers: NDArray[np.intp], device: torch.device) -> slice | Tensor:
+    """Return an index of ascending numbers, which is a slice if none in between is missing."""
+    first, last = int(numbers[0]), int(numbers[-1])
+    if last - first + 1 == len(numbers):
+        return slice(first, last + 1)
+    return torch.from_numpy(numbers).to(device)

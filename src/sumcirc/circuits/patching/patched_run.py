@@ -14,7 +14,6 @@ Faith in Faithfulness, 2024, arXiv:2403.17806, and hannamw/EAP-IG (`evaluate_gra
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -26,7 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.patching.patched_pass import PatchedPass
+from sumcirc.circuits.patching.patched_pass import PatchedPass, Workspace
 from sumcirc.errors import UserError
 from sumcirc.models.activations.activation_cache import ActivationCache, ActivationKey, HookPoint
 from sumcirc.models.activations.attention_weights import AttentionWeights
@@ -69,6 +68,8 @@ class PatchedRun:
         memory: number of bytes of source differences that are held at once. To stay below it, a few
             documents and circuits are processed at a time, but at least one of each.
         corrupted: activations of the corrupted run; None for ablations other than interchange.
+        differences, streams: memory that the passes share for what sources write, and for what
+            destinations read.
 
     Raises:
         UserError: the architecture is unknown, shapes differ, or an argument that the ablation
@@ -96,7 +97,7 @@ class PatchedRun:
         self.memory = MEMORY
         self.means = means if ablation == "mean" else None
         self._clean: Tensor | None = None
-        self._space: Tensor | None = None
+        self.differences, self.streams = (Workspace(self.weights.output(0)) for _ in range(2))
         self.corrupted: ActivationCache | None = None
         if ablation == "interchange":
             assert corrupted_ids is not None
@@ -150,21 +151,6 @@ class PatchedRun:
             found = found[..., positions.bool(), :]
         with inference(self.model.model):
             return self.model.unembedding(found)
-
-    def space(self, *shape: int) -> Tensor:
-        """Return an uninitialized tensor for source differences.
-
-        To save time, every call returns the same memory, so a tensor is valid only until the next
-        call.
-
-        Args:
-            shape: sizes of the tensor's dimensions.
-        """
-        size = math.prod(shape)
-        if self._space is None or self._space.numel() < size:
-            self._space = None  # freed before more is allocated
-            self._space = self.weights.output(0).new_empty(size)
-        return self._space[:size].view(shape)
 
     def _hidden(self, kept: NDArray[np.bool_], chosen: slice) -> Tensor:
         terms, from_corrupted = self._terms(kept, self.graph.exists & ~kept)

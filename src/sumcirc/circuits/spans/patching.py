@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sumcirc.circuits.patching.evaluator import Evaluator
-from sumcirc.circuits.patching.patched_pass import PatchedPass
+from sumcirc.circuits.patching.patched_pass import PatchedPass, Workspace
 from sumcirc.circuits.patching.patched_run import ALL, Circuit, PatchedRun, slice_of
 from sumcirc.circuits.spans.units import SpanPairs, crossing
 from sumcirc.models.activations.activation_cache import ActivationKey, HookPoint
@@ -104,14 +104,17 @@ class SpanPass(PatchedPass):
         return len(columns) > 0
 
     def _read(
-        self, reference: Tensor, columns: NDArray[np.intp], tokens: slice = slice(None)
+        self,
+        reference: Tensor,
+        columns: NDArray[np.intp],
+        tokens: slice = slice(None),
+        workspace: Workspace | None = None,
     ) -> Tensor:
         """Return the residual streams of destinations, [1, columns, tokens, width]."""
         wanted = self.by_span[:, self.reading][:, :, columns]
         used = np.flatnonzero(wanted.any(axis=(0, 2)))
         last = int(used[-1]) + 1 if len(used) else 0  # later sources haven't written yet
-        start = reference.reshape(1, 1, self.tokens, reference.shape[-1])[:, :, tokens]
-        streams = start.expand(1, len(columns), *start.shape[2:]).clone()
+        streams = self._copies(reference, len(columns), tokens, workspace)
         sign, first = (1 if self.from_corrupted else -1), tokens.start or 0
         for s, places in enumerate(self.places):
             terms = wanted[s, :last]

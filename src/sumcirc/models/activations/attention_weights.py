@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sumcirc.models.activations.effective_weights import HeadWeights
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.activations.norms import Norm
 
@@ -43,6 +42,7 @@ class AttentionWeights:
     ) -> None:
         size = model.shape
         self.model, self.dtype = model, dtype or model.model.dtype
+        self._wide = torch.promote_types(self.dtype, torch.float32)
         self._expand = expand_groups
         self.columns = size.heads + 2 * (size.heads if expand_groups else size.key_value_heads)
         numbers = size.layers * (self.columns + size.heads) * size.head_width * size.width
@@ -53,34 +53,23 @@ class AttentionWeights:
 
     @cached_property
     def norms_attention(self) -> list[Norm]:
-        """For each layer, the norm before attention."""
-        return [self.model.norm(block.norm_attention, self.dtype) for block in self.model.blocks]
+        """For each layer, the norm before attention, in at least float32."""
+        return [self.model.norm(block.norm_attention, self._wide) for block in self.model.blocks]
 
     @cached_property
     def norms_mlp(self) -> list[Norm]:
-        """For each layer, the norm before the MLP."""
-        return [self.model.norm(block.norm_mlp, self.dtype) for block in self.model.blocks]
+        """For each layer, the norm before the MLP, in at least float32."""
+        return [self.model.norm(block.norm_mlp, self._wide) for block in self.model.blocks]
 
     def read(self) -> None:
         """Compute the weights of all layers, instead of each when it is first accessed.
 
-        These are the results of `projections` and `output`. They are stored unless they take more
-        than `limit` bytes.
+        These are the results of `folded` and `output`. They are stored unless they take more than
+        `limit` bytes.
         """
         for layer in range(self.model.shape.layers):
-            self.projections(layer)
+            self.folded(layer)
             self.output(layer)
-
-    def projections(self, layer: int) -> HeadWeights:
-        """Return the weights and biases of a layer's query, key and value projections.
-
-        Args:
-            layer: index of the layer.
-
-        Returns:
-            Weights [columns, width, head width] and biases [columns, head width].
-        """
-        return self._keep("projections", layer, lambda: self._read(layer))
 
     def folded(self, layer: int) -> Tensor:
         """Return a layer's query, key and value projections with the preceding norm folded in.
@@ -98,12 +87,14 @@ class AttentionWeights:
         """
 
         def make() -> Tensor:
-            norm, found = self.norms_attention[layer], self._read(layer)
-            self._constants[layer] = norm.bias @ found.weight + found.bias
-            weight = (found.weight * norm.weight[:, None]).transpose(1, 2)
+            norm = self.norms_attention[layer]
+            found = self.model.head_weights(layer, self._expand)
+            weight, bias = found.weight.to(self._wide), found.bias.to(self._wide)
+            self._constants[layer] = (norm.bias @ weight + bias).to(self.dtype)
+            weight = (weight * norm.weight[:, None]).transpose(1, 2)
             if norm.centred:
                 weight = weight - weight.mean(-1, keepdim=True)
-            return weight.contiguous()
+            return weight.to(self.dtype).contiguous()
 
         return self._keep("folded", layer, make)
 
@@ -134,10 +125,6 @@ class AttentionWeights:
             layer,
             lambda: self.model.attention_output(layer).weight.to(self.dtype).contiguous(),
         )
-
-    def _read(self, layer: int) -> HeadWeights:
-        found = self.model.head_weights(layer, self._expand)
-        return HeadWeights(found.weight.to(self.dtype), found.bias.to(self.dtype))
 
     def _keep(self, kind: str, layer: int, make: Callable[[], Any]) -> Any:
         if (kind, layer) in self._kept:

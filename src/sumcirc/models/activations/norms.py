@@ -79,14 +79,8 @@ class Norm:
         stream = stream.detach().to(self.weight.dtype)
         if self.identity:
             return stream, torch.ones_like(stream[..., :1])
-        if self.centred:
-            variance, mean = torch.var_mean(stream, -1, correction=0, keepdim=True)
-            stream = stream - mean
-        else:
-            variance = torch.linalg.vector_norm(stream, dim=-1, keepdim=True) ** 2
-            variance = variance / stream.shape[-1]
-        scale = torch.rsqrt(variance + self.epsilon)
-        return stream * scale, scale
+        mean, scale = self._moments(stream)
+        return (stream if mean is None else stream - mean) * scale, scale
 
     def scale(self, stream: Tensor) -> Tensor:
         """Return the factor by which the norm scales a stream, 1 / sigma, with its gradient.
@@ -98,13 +92,17 @@ class Norm:
             [..., 1], in the weights' dtype; see `standardized`, which has no gradient.
         """
         stream = stream.to(self.weight.dtype)
-        if self.identity:
-            return torch.ones_like(stream[..., :1])
+        return torch.ones_like(stream[..., :1]) if self.identity else self._moments(stream)[1]
+
+    def _moments(self, stream: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the mean that is subtracted, None if none is, and 1 / sigma."""
+        mean = None
         if self.centred:
-            variance = stream.var(-1, correction=0, keepdim=True)
+            variance, mean = torch.var_mean(stream, -1, correction=0, keepdim=True)
         else:
-            variance = stream.square().mean(-1, keepdim=True)
-        return torch.rsqrt(variance + self.epsilon)
+            variance = torch.linalg.vector_norm(stream, dim=-1, keepdim=True) ** 2
+            variance = variance / stream.shape[-1]
+        return mean, torch.rsqrt(variance + self.epsilon)
 
     def transposed(self, stream: Tensor, gradient: Tensor, frozen_scale: bool) -> Tensor:
         """Multiply a gradient at the norm's output by the norm's transposed Jacobian.
