@@ -247,6 +247,19 @@ def test_spans_add_up() -> None:
     assert relative(full.spans.sum(1), whole.documents) < 1e-6
 
 
+@pytest.mark.parametrize("together", [1, 10])
+def test_how_many_destinations_are_multiplied_at_once_changes_nothing(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layer by layer, and two layers at once, which leaves the logits for themselves."""
+    model, pairs = family_model("llama"), some_pairs()
+    metric, settings = difference_metric(pairs), AttributionSettings(method="eap")
+    expected = attribute(model, pairs, metric, settings).documents
+    monkeypatch.setattr("sumcirc.circuits.attribution.edge_scores.TOGETHER", together)
+    found = attribute(model, pairs, metric, settings).documents
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
+
+
 def test_weights_too_large_to_keep_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     model, pairs = family_model("llama"), some_pairs()
     graph = Graph(HookedModel(model).shape, expand_groups=True)

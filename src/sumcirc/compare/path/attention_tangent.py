@@ -29,7 +29,8 @@ def attention_tangent(
     step = max(1, ROWS // (given.query.shape[1] * rows))
 
     def every(one: Tensor, until: int) -> Tensor:
-        return one[:, :, :until].repeat_interleave(group, 1)
+        some = one[:, :, :until]
+        return some if group == 1 else some.repeat_interleave(group, 1)
 
     found = torch.zeros_like(given.query)
     for start in range(0, rows, step):
@@ -44,18 +45,20 @@ def attention_tangent(
             mask=mask,
         )
         pattern, keys = some.pattern(), every(given.key, end)
-        slope: Tensor | None = None
-        if query is not None:
-            slope = query[:, :, own] @ keys.mT
+        # products of these are the tangents of the scores
+        left = [] if query is None else [query[:, :, own]]
+        right = [] if query is None else [keys]
         if key is not None:
-            more = some.query @ every(key, end).mT
-            slope = more if slope is None else slope + more
-        if slope is not None:
-            slope = slope * given.scaling
+            left.append(some.query)
+            right.append(every(key, end))
+        if left:
+            # in place, since patterns are the largest tensors here
+            slope = (torch.cat(left, -1) * given.scaling) @ torch.cat(right, -1).mT
             if given.softcap is not None:
                 raw = some.query @ keys.mT * given.scaling
-                slope = slope * (1 - torch.tanh(raw / given.softcap) ** 2)
-            slope = pattern * (slope - (slope * pattern).sum(-1, keepdim=True))
+                slope.mul_(1 - torch.tanh(raw / given.softcap) ** 2)
+            slope.mul_(pattern)
+            slope.addcmul_(pattern, slope.sum(-1, keepdim=True), value=-1)
             found[:, :, own] += slope @ every(given.value, end)
         if value is not None:
             found[:, :, own] += pattern @ every(value, end)

@@ -174,7 +174,7 @@ class EdgePasses:
     def _parts(self, sums: Accumulator) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield ranges of positions, with room for writes and for gradients there."""
         rows, tokens, width = sums.final.shape
-        senders, widest = len(self.senders), 1 + sums.columns
+        senders, widest = len(self.senders), sums.widest
         each = (senders + widest) * rows * width * sums.final.element_size()
         step = min(tokens, max(1, at_once(sums.final.device) // each))
         written, room = (

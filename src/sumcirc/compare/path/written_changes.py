@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -195,11 +195,10 @@ class WrittenChanges:
         inputs = forward_ad.unpack_dual(inputs).primal.detach()
         primal, tangent = forward_ad.unpack_dual(output)
         with torch.no_grad():
-            own = sum(_applied(one, inputs) for one in tensors)
-            assert isinstance(own, Tensor)
-            own = own.to(primal.dtype)
+            parts = [_applied(one, inputs).to(primal.dtype) for one in tensors]
             if tangent is not None:
-                own = own + tangent.detach()
+                parts.append(tangent.detach())
+            own = reduce(torch.add, parts)
         return forward_ad.make_dual(primal, own)
 
     def _take(self, found: dict[Any, Tensor], key: Any, value: Tensor) -> Tensor:
