@@ -299,6 +299,11 @@ def test_random_sets_are_matched() -> None:
         assert extent.sized[judged.sets[i][0]].sum() <= 0.2 + 1e-6
 
 
+def random_numbers() -> Any:
+    """The state of NumPy's global generator."""
+    return np.random.get_state()[1]  # type: ignore[index]
+
+
 @pytest.mark.parametrize("kind", ["whole", "lora"])
 def test_nothing_is_left_changed(kind: str) -> None:
     base = small_model("llama")
@@ -309,10 +314,10 @@ def test_nothing_is_left_changed(kind: str) -> None:
     tuned.train()
     with_gradients(tuned)
     kept, drawn = state(tuned), torch.get_rng_state()
-    numbers, own = np.random.get_state()[1], logits(tuned)
+    numbers, own = random_numbers(), logits(tuned)
     learn_masks(tuned, weights, items, quick(seeds=1, random=1))
     assert torch.equal(drawn, torch.get_rng_state())
-    np.testing.assert_array_equal(numbers, np.random.get_state()[1])
+    np.testing.assert_array_equal(numbers, random_numbers())
     assert torch.equal(own, logits(tuned))
     same_state(kept, state(tuned))
 
@@ -333,8 +338,10 @@ def test_what_can_not_be_ranked_is_refused() -> None:
     single = planted_linears(base, 1, "mlp_out", 0.3)
     with pytest.raises(NoGainError, match=r"only layer 1 has a change .*grain=layer.*finer grain"):
         learn_masks(single, weights, predicted(single), quick())
-    with pytest.raises(UserError, match=r"compare.masks.grain=direction: .*layer, module, head"):
-        MaskOptions(grain=Grain.direction)
+    for unknown in ("direction", "neuron"):
+        words = rf"compare.masks.grain={unknown}: choose from layer, module, head$"
+        with pytest.raises(UserError, match=words):
+            quick(grain=unknown)
     for name, value in (("sizes", [0.5, 0.2]), ("sizes", [0.5, 1.0]), ("graft_size", 1.0)):
         with pytest.raises(UserError, match=rf"compare\.masks\.{name}="):
-            MaskOptions(**{name: value})
+            quick(**{name: value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from sumcirc.compare.path.path_attribution import attribute_path
-from sumcirc.compare.path.segment_change import segment_tensors
+from sumcirc.compare.path.segment_change import put, segment_tensors
 from sumcirc.compare.path.trajectory import GRAINS, Checkpoint, Trajectory, attribute_trajectory
 from sumcirc.compare.path.unit_change import held
 from sumcirc.errors import UserError
@@ -75,9 +76,7 @@ def three_states(base: Any, low_rank: bool) -> list[Any]:
 
 
 def checkpoints(states: list[Any]) -> list[Checkpoint]:
-    return [
-        Checkpoint(10 * (number + 1), partial(trained, one)) for number, one in enumerate(states)
-    ]
+    return [Checkpoint(10 * (number + 1), trained(one)) for number, one in enumerate(states)]
 
 
 def follow(base: Any, states: list[Any], low_rank: bool, options: PathOptions) -> Trajectory:
@@ -176,6 +175,17 @@ def test_segments_share_the_tolerances() -> None:
     assert many.evaluations[2] > few.evaluations[2]
 
 
+def test_what_is_put_into_a_parameter_is_a_copy() -> None:
+    """A state may be mapped from a file: what is written to it would stay in memory."""
+    parameter, value = torch.nn.Parameter(torch.zeros(2)), torch.ones(2)
+    with ExitStack() as stack:
+        put(parameter, value, stack)
+        assert torch.equal(parameter.data, value)
+        parameter.data.mul_(3)
+    assert torch.equal(value, torch.ones(2))
+    assert torch.equal(parameter.data, torch.zeros(2))
+
+
 @pytest.mark.parametrize("low_rank", [False, True], ids=["whole", "lora"])
 def test_nothing_is_left_changed(low_rank: bool) -> None:
     base = small_model("llama")
@@ -206,7 +216,7 @@ def test_nothing_is_left_changed(low_rank: bool) -> None:
 
 def interrupted(model: Any, weights: Any, saved: list[Checkpoint]) -> None:
     hooked = HookedModel(model)
-    first, second = (one.read() for one in saved[:2])
+    first, second = (one.state for one in saved[:2])
     with held(hooked, partial(segment_tensors, hooked, weights, first, second, 3)) as change:
         change.scale(0.3)
         raise KeyboardInterrupt

@@ -59,6 +59,7 @@ def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "load", refuse)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
+    (tmp_path / "texts.jsonl").write_text('{"document": "a", "summary": "b"}\n')
     write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1,))
     write_example(tmp_path / "example")
 
@@ -123,6 +124,19 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
             f"{section}metric=wrong_fact: needs wrong facts, which {section}corruption=replace",
         )
         for verb, section in (("circuit", "circuit."), ("pairs", ""))
+    ),
+    (
+        "train",
+        {
+            "data.source": Source.files,
+            **dict.fromkeys(("data.train", "data.validation", "data.test"), "texts.jsonl"),
+            "callbacks.watch": ["circuit_tracker"],
+            "callbacks.circuit.metric": CircuitMetric.wrong_fact,
+            "callbacks.circuit.corruption": Corruption.replace,
+        },
+        "callbacks.circuit.metric=wrong_fact: needs wrong facts, which"
+        " callbacks.circuit.corruption=replace does not tell; take"
+        " callbacks.circuit.corruption=swap",
     ),
     (
         "circuit",

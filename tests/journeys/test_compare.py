@@ -479,7 +479,7 @@ def test_settings_that_say_nothing_are_one_line(
         (["compare.analyses=[magic]"], ["compare.analyses", "magic"]),
         (["compare.items=0"], ["compare.items=0"]),
         (["compare.items=15", "compare.analyses=[masks]"], ["15 items", "raise compare.items"]),
-        (["compare.masks.grain=direction"], ["compare.masks.grain=direction", "module"]),
+        (["compare.masks.grain=direction"], ["grain=direction: choose from layer, module, head"]),
         (["compare.text=none.jsonl"], ["compare.text=none.jsonl"]),
         ([f"compare.text={prompts}"], ["no column `text`", "prompt"]),
         (["prompts=facts"], ["prompts=facts", "data=wire"]),

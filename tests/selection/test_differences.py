@@ -154,11 +154,12 @@ def test_drift_when_all_rows_have_one_embedding(
     tmp_path: Path,
 ) -> None:
     """Rows are the prompt's last token, and of `odd` documents another one."""
-    context = evidence(selecting(llama_folder, news_files, tmp_path, "drift", documents=8))
+    config = selecting(llama_folder, news_files, tmp_path, "drift", documents=8)
+    context = evidence(config)
     some = context.probes.documents
     rows = [replace(one, rows=one.rows[int(i < odd) :][:1]) for i, one in enumerate(some)]
     context.__dict__["probes"] = ProbeSet(rows, 8)
-    tuned: Any = evidence(context.config).model
+    tuned: Any = evidence(config).model
     with torch.no_grad():
         if embedding == "changed":
             tuned.get_input_embeddings().weight.mul_(1.1)
@@ -179,6 +180,18 @@ def test_drift_when_all_rows_have_one_embedding(
     assert found[0] == pytest.approx(1 - cka[0], abs=1e-4)
     assert found[1] == pytest.approx(cka[0] - cka[1], abs=1e-4)
     assert found[0].mean() > 0.01
+
+
+def test_cka_redundancy_when_all_rows_have_one_embedding(
+    llama_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    config = selecting(llama_folder, news_files, tmp_path, "cka_redundancy", documents=8)
+    context = evidence(config)
+    rows = [replace(one, rows=one.rows[:1]) for one in context.probes.documents]
+    context.__dict__["probes"] = ProbeSet(rows, 8)
+    words = r"^selector=cka_redundancy: all positions .* same embedding.* another selector"
+    with pytest.raises(UserError, match=words):
+        cka_redundancy(context)
 
 
 # ---- circuits

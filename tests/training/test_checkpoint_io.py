@@ -31,6 +31,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="shows what is mapped")
+def test_tensors_are_mapped_where_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint(BODY, path)
+    for mapped in (False, True):
+        found = AtomicCheckpointIO().load_checkpoint(path, mapped=mapped)
+        assert torch.equal(found["state_dict"]["w"], BODY["state_dict"]["w"])
+        assert (str(path) in Path("/proc/self/maps").read_text()) == mapped
+
+
 class _Full:
     """A file on a disk that takes 1,000 bytes more."""
 

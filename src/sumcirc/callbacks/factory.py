@@ -115,7 +115,7 @@ def _tracker(
     made = corpus_pairs(
         encoder,
         documents,
-        options.corruption_of(config.data.source),
+        options.corruption_of(config.data.source, "callbacks.circuit."),
         options.documents,
         config.evaluation,
         "callbacks.circuit.documents",

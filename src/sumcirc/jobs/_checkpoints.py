@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +70,7 @@ def trajectory_of(after: ModelReference) -> list[Checkpoint]:
 
     folder = _files(after)
     assert folder is not None
-    return [Checkpoint(step_of(file), partial(_read, file)) for file in checkpoints(folder)]
+    return [Checkpoint(step_of(file), _read(file)) for file in checkpoints(folder)]
 
 
 def _files(after: ModelReference) -> Path | None:
@@ -82,10 +81,13 @@ def _files(after: ModelReference) -> Path | None:
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """Return the trained parameters of a checkpoint by their names in the model itself."""
+    """Return the trained parameters of a checkpoint by their names in the model itself.
+
+    They are mapped from the file, so a trajectory may have more checkpoints than fit into memory.
+    """
     from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 
-    found = AtomicCheckpointIO().load_checkpoint(file)["state_dict"]
+    found = AtomicCheckpointIO().load_checkpoint(file, mapped=True)["state_dict"]
     return {
         name.removeprefix("model.").removeprefix("base_model.model."): value
         for name, value in found.items()

@@ -95,6 +95,8 @@ def _check_settings(config: TrainConfig) -> None:
     check_trainer(config)
     check_files(config.data, SPLITS if config.evaluation.scores else SPLITS[:2])
     check_texts(config.evaluation)
+    if "circuit_tracker" in config.callbacks.watch:
+        config.callbacks.circuit.corruption_of(config.data.source, "callbacks.circuit.")
     check_model(config.model)
     check_encoding(config.model, config.encoding)
     model_config = read_model_config(config.model)

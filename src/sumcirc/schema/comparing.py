@@ -53,6 +53,14 @@ class Grain(Choice):
     direction = "direction"  # singular directions of each matrix
 
 
+class MaskGrain(Choice):
+    """Units over which masks are learned: those of `Grain` that have weights of their own."""
+
+    layer = "layer"  # layers, embedding, last norm with unembedding
+    module = "module"  # modules of a layer, its norms, its biases
+    head = "head"  # heads and groups of neurons
+
+
 class Shares(Choice):
     """What the sizes of sets of units are shares of."""
 
@@ -101,7 +109,7 @@ class PathOptions:
 class MaskOptions:
     """Settings of learned masks over the weight change."""
 
-    grain: Grain = Grain.module  # units that are ranked: `layer`, `module` or `head`
+    grain: MaskGrain = MaskGrain.module  # units that are ranked
     neuron_groups: int = 8  # groups into which an MLP's neurons are divided, if `grain` is `head`
     shares: Shares = Shares.weights  # what sizes are shares of
     # sizes of the sets by which rankings are judged
@@ -118,11 +126,7 @@ class MaskOptions:
 
     def __post_init__(self) -> None:
         lists_of_one(self)
-        require(
-            self.grain is not Grain.direction,
-            "compare.masks.grain=direction: singular directions have no weights of their own, so"
-            " sets of them have no size; choose from layer, module, head",
-        )
+        self.grain = MaskGrain.of(self.grain, "compare.masks.grain")
         at_least(
             self, "compare.masks.", 1, "neuron_groups", "seeds", "steps", "documents", "random"
         )
@@ -139,6 +143,11 @@ class MaskOptions:
             0 < self.graft_size < 1,
             f"compare.masks.graft_size={self.graft_size}: must lie between 0 and 1",
         )
+
+    @property
+    def units(self) -> Grain:
+        """Units of the change that `grain` names."""
+        return Grain[self.grain.name]
 
 
 @dataclass

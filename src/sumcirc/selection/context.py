@@ -188,7 +188,7 @@ class SelectionContext:
         made = corpus_pairs(
             self.encoder,
             self._ordered(),
-            config.selector.circuit.corruption_of(config.data.source),
+            config.selector.circuit.corruption_of(config.data.source, "selector."),
             config.selector.documents,
             config.evaluation,
             "selector.documents",

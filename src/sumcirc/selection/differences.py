@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sumcirc.errors import UserError
 from sumcirc.measures.representation import debiased_cka
 from sumcirc.schema import SelectorName
 from sumcirc.selection.context import SelectionContext
@@ -95,8 +96,17 @@ def cka_redundancy(context: SelectionContext) -> Scores:
     with the largest I. In contrast to that paper, the rows are all positions that predict the
     summary, not only a text's last token, and CKA is debiased. No model is trained for these
     scores.
+
+    Raises:
+        UserError: all measured rows have the same embedding, so that CKA with it is 0/0.
     """
     streams, groups = _streams(context)
+    if (streams[0] == streams[0][0]).all():
+        raise UserError(
+            "selector=cka_redundancy: all positions that predict a summary have the same embedding,"
+            " so CKA with it is undefined; more documents don't change this, so choose another"
+            " selector, such as selector=drift"
+        )
     values = [
         1 - debiased_cka(before.double(), after.double(), groups)[1]
         for before, after in pairwise(streams)

@@ -50,7 +50,7 @@ class AtomicCheckpointIO(CheckpointIO):
         write_file(Path(path), write)
 
     def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: Any = None
+        self, path: Any, map_location: Any = None, weights_only: Any = None, mapped: bool = False
     ) -> dict:
         """Return the checkpoint that a file contains.
 
@@ -58,6 +58,8 @@ class AtomicCheckpointIO(CheckpointIO):
             path: the file.
             map_location: device on which tensors are placed; None for the CPU.
             weights_only: ignored, since code in a checkpoint is never run.
+            mapped: whether tensors are mapped from the file (on the CPU), so that they take up
+                memory only while they are used.
 
         Raises:
             RecordError: the file is missing or damaged, was changed, or contains code.
@@ -68,7 +70,8 @@ class AtomicCheckpointIO(CheckpointIO):
             reason = f"is not a checkpoint (its end is missing, or it is no archive); {REMEDY}"
             raise RecordError(path, reason)
         try:
-            found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+            where = map_location or "cpu"
+            found = torch.load(path, map_location=where, weights_only=True, mmap=mapped)
         # UnpicklingError, or whatever else a manipulated pickle leads to
         except Exception as error:
             reason = f"is not a checkpoint ({one_line(error)}); {REMEDY}"

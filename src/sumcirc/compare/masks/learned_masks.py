@@ -131,7 +131,7 @@ def learn_masks(
     with unit_change(hooked, before, options.neuron_groups, 0) as change:
         if not change.parameters:
             raise NoGainError("masks: no weight differs between the models; nothing is ranked")
-        units = change.units[options.grain]
+        units = change.units[options.units]
         if len(units) < 2:
             raise NoGainError(
                 f"masks: only {units[0].label} has a change at compare.masks.grain={options.grain};"
@@ -161,7 +161,7 @@ def extent_of(change: UnitChange, options: MaskOptions) -> Extent:
         change: the change.
         options: the settings.
     """
-    weights, squares = change.weights(options.grain), change.squares(options.grain)
+    weights, squares = change.weights(options.units), change.squares(options.units)
     shares = weights / weights.sum(), squares / squares.sum()
     equal = np.full(len(weights), 1 / len(weights))
     return Extent(shares[0] if options.shares is Shares.weights else equal, *shares)
@@ -172,7 +172,7 @@ def _learned(
 ) -> dict[tuple[str, int], Learned]:
     """Train the nested ranking and the graft, and return them by name and seed."""
     before, after = run.metric(0.0), run.metric(1.0)
-    slope = partial(run.mean_slope, options.grain)
+    slope = partial(run.mean_slope, options.units)
     training = Training(slope, extent.sized, after, float((after - before).mean()))
     found = {}
     for name, learn in ((MASKS, learn_nested), (GRAFTING, learn_graft)):
@@ -187,7 +187,7 @@ def _along(
 ) -> tuple[list[Ranking], bool]:
     """Rank units by path scores, and by path scores per weight if sets are sized by weights."""
     found = integrate(run.slopes, run.metric, change.summed, PathOptions().nodes, counted)
-    scores = change.by_grain(found.values)[options.grain].mean(0)
+    scores = change.by_grain(found.values)[options.units].mean(0)
     rankings = [Ranking(PATH, 0, scores)]
     if options.shares is Shares.weights:
         rankings.append(Ranking(PATH_DENSITY, 0, scores / extent.weights))
@@ -197,7 +197,7 @@ def _along(
 def _patched(run: PathRuns, units: int, options: MaskOptions, counted: Counted) -> list[Ranking]:
     """Rank units by what each does alone, and by what is lost without it."""
     with counted(f"keep and remove each {options.grain}", 2 * units + 2) as done:
-        effects = one_by_one(Subsets(units, partial(run.subset, options.grain), done))
+        effects = one_by_one(Subsets(units, partial(run.subset, options.units), done))
     return [
         Ranking(name, 0, values.mean(1))
         for name, values in zip((ADD, REMOVE), effects, strict=True)
@@ -213,5 +213,5 @@ def _judged(
     random = [Ranking("", seed, one.astype(np.float64)) for seed, one in enumerate(drawn)]
     total = most_runs(len(made), len(random), len(options.sizes))
     with counted("judge rankings", total) as done:
-        subsets = Subsets(units, partial(run.subset, options.grain), done)
+        subsets = Subsets(units, partial(run.subset, options.units), done)
         return judge(made, random, subsets, extent, options.sizes)

@@ -79,7 +79,8 @@ def put(parameter: nn.Parameter, value: Tensor, stack: ExitStack) -> None:
         stack: restores the parameter when it is closed.
     """
     stack.callback(setattr, parameter, "data", parameter.data)
-    parameter.data = value.to(parameter.data)
+    # a copy: a value may be mapped from a file, and what is written to it would stay in memory
+    parameter.data = value.to(parameter.data, copy=True)
 
 
 class _Overlaid(Mapping[str, Tensor]):

@@ -18,7 +18,7 @@ that the sums over segments stay within them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -55,12 +55,13 @@ class Checkpoint:
 
     Attributes:
         step: number of optimizer steps.
-        read: function that returns the trained parameters by their names in the model; those of an
-            adapted model are named as in the model without PEFT's wrapper around it.
+        state: the trained parameters by their names in the model; those of an adapted model are
+            named as in the model without PEFT's wrapper around it. They are only read, so they may
+            be mapped from a file.
     """
 
     step: int
-    read: Callable[[], State]
+    state: State
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def attribute_trajectory(
     metric = [straight.before]
     with counted("metric at the checkpoints", len(some)) as done:
         for one in some[:-1]:
-            with _in_state(hooked, one.read()):
+            with _in_state(hooked, one.state):
                 metric.append(items.values(hooked, batch_size))
             done(1)
         done(1)
@@ -144,7 +145,7 @@ def attribute_trajectory(
     start: State | None = None
     for number, one in enumerate(some):
         last = number == len(some) - 1
-        end = _trained(hooked, one.read()) if last else one.read()
+        end = _trained(hooked, one.state) if last else one.state
         label = f"steps {steps[number]} to {one.step}: attribute along the change"
         ends = FIRST if number == 0 else (0.0, 1.0)  # a LoRA's metric bends where it begins
         goal = Goal(float(straight.gain.mean()), float(allowed[number]), ends, label)
@@ -167,7 +168,7 @@ def attribute_trajectory(
 def _until(hooked: HookedModel, checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
     """Return the checkpoints up to the one that has the model's weights."""
     for count in range(len(checkpoints), LEAST - 1, -1):
-        if _is_model(hooked, checkpoints[count - 1].read()):
+        if _is_model(hooked, checkpoints[count - 1].state):
             return checkpoints[:count]
     raise UserError(
         f"compare.path.trajectory=true: of {len(checkpoints)} checkpoints no second or later one"
