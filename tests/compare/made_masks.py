@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sumcirc.compare.masks.forgetting import Forgetting
 from sumcirc.compare.masks.judging import (
     ADD,
     GRAFTING,
@@ -13,6 +14,7 @@ from sumcirc.compare.masks.judging import (
     PATH_DENSITY,
     REMOVE,
     Extent,
+    Judged,
     Ranking,
     judge,
 )
@@ -22,6 +24,7 @@ from sumcirc.compare.path.units import Unit
 from sumcirc.schema import MaskOptions
 
 COUNT = 8  # items
+TEXTS = 9
 SIZES = [0.25, 0.5]
 WORTH = np.array([4.0, 4.0, 2.0, 1.0])
 
@@ -50,6 +53,18 @@ def made_masks() -> LearnedMasks:
     judged = judge(rankings, random, Subsets(4, game), extent, SIZES)
     losses = {(MASKS, seed): np.linspace(1, 0.2, 40) for seed in range(2)}
     items = [f"item-{number}" for number in range(COUNT)]
-    return LearnedMasks(
-        items, items[:3], units, extent, judged, losses, True, MaskOptions(sizes=SIZES, seeds=2)
+    options = MaskOptions(sizes=SIZES, seeds=2, retention=True)
+    about = (True, options, made_forgetting(judged))
+    return LearnedMasks(items, items[:3], units, extent, judged, losses, *about)
+
+
+def made_forgetting(judged: Judged) -> Forgetting:
+    """Texts whose loss rises by 0.1, and whose KL by 0.2, times what a set's units are worth."""
+    worth = np.array([[WORTH[members].sum() for members in some] for some in judged.sets])
+    text = np.linspace(0.8, 1.2, TEXTS)
+    before = np.linspace(2, 3, TEXTS)
+    effect = worth[..., None] * text
+    whole = WORTH.sum() * text
+    return Forgetting(
+        before + 0.1 * effect, 0.2 * effect, before, before + 0.1 * whole, 0.2 * whole
     )

@@ -12,7 +12,7 @@ from sumcirc.compare.masks.judging import MASKS
 from sumcirc.compare.masks.mask_summary import mask_summary
 from sumcirc.figures.views import draw_all
 from sumcirc.reporting.kinds import Curves, NotDrawableError
-from sumcirc.reporting.views.mask_views import mask_tables, mask_view
+from sumcirc.reporting.views.mask_views import forgetting_view, mask_tables, mask_view
 from sumcirc.storage.reading.shapes import fit
 from sumcirc.tracking.shapes.change_shapes import MasksRecord
 from tests.compare.made_findings import made_findings, save_all
@@ -60,7 +60,7 @@ def test_curves_and_areas_are_shares_of_the_mean_gain() -> None:
 
 def test_tables_and_view_show_what_was_found(tmp_path: Path) -> None:
     summary = mask_summary(made_masks())
-    kept, left, units = mask_tables(summary, 3)
+    kept, left, kl, loss, units = mask_tables(summary, 3)
     assert list(kept.headings) == ["ranking", "25 %", "50 %", "area", "area of masks − its"]
     assert kept.rows[0][0] == "learned masks"
     assert kept.rows[0][-1] == "-"
@@ -68,6 +68,10 @@ def test_tables_and_view_show_what_was_found(tmp_path: Path) -> None:
     assert "modules ranked on 3 items, judged on 8 others" in kept.title
     assert "NOT CONVERGED" not in kept.title
     assert "lower is better" in left.title
+    assert kl.rows[2] == ["path attribution", "0.800", "1.60"]
+    assert loss.rows[2] == ["path attribution", "0.400", "0.800"]
+    assert "9 plain texts" in kl.title
+    assert "the whole change: 2.2" in kl.title
     assert [row[0] for row in units.rows] == ["layer 1 c", "layer 0 a", "layer 0 b"]
     assert units.rows[1][2] == "1 4"
     view = mask_view(summary)
@@ -78,6 +82,32 @@ def test_tables_and_view_show_what_was_found(tmp_path: Path) -> None:
     assert draw_all([("masks", lambda: view)], tmp_path) == []
     assert (tmp_path / "masks.png").stat().st_size > 5000
     assert "kept,path,0.25," in (tmp_path / "masks.csv").read_text()
+
+
+def test_gain_is_drawn_against_forgetting(tmp_path: Path) -> None:
+    summary = mask_summary(made_masks())
+    rankings = summary["rankings"]
+    point = rankings["path"]["curve"][1]  # the two units worth 4 each
+    assert point["kl"]["mean"] == pytest.approx(0.2 * 8)
+    assert point["kl"]["low"] < 0.2 * 8 < point["kl"]["high"]
+    assert point["nll_change"]["mean"] == pytest.approx(0.1 * 8)
+    assert rankings["masks"]["curve"][1]["kl"]["mean"] == pytest.approx(0.2 * 6)
+    whole = summary["retention"]
+    assert (whole["texts"], whole["before"]["mean"]) == (9, pytest.approx(2.5))
+    assert whole["kl"]["mean"] == pytest.approx(0.2 * 11)
+    assert whole["nll_change"]["mean"] == pytest.approx(0.1 * 11)
+    view = forgetting_view(summary)
+    (panels,) = view.panels
+    for panel, times in zip(panels, (0.2, 0.1), strict=True):
+        assert isinstance(panel, Curves)
+        curve = next(one for one in panel.curves if one.name == "path attribution")
+        assert list(curve.x) == pytest.approx([0, 4 * times, 8 * times, 11 * times])
+        assert curve.y[2] == pytest.approx(point["kept"]["mean"])
+    assert draw_all([("mask_forgetting", lambda: view)], tmp_path) == []
+    assert "kl,path,0.5,1.6" in (tmp_path / "mask_forgetting.csv").read_text()
+    del summary["retention"]
+    with pytest.raises(NotDrawableError, match=r"compare\.masks\.retention=true"):
+        forgetting_view(summary)
     title = mask_tables({**summary, "path_converged": False}, 3)[0].title
     assert title.endswith("path scores have NOT CONVERGED")
 

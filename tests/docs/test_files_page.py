@@ -130,7 +130,7 @@ COMMANDS = [
     [
         *("compare", f"after={FULL}", *SMALL, "sweep.name=masked", "compare.analyses=[masks]"),
         *("compare.items=16", "data.sizes.test=16", "compare.masks.steps=1"),
-        *("compare.masks.grain=layer", "compare.masks.random=1"),
+        *("compare.masks.grain=layer", "compare.masks.random=1", "compare.masks.retention=true"),
     ],
     ["pairs", *SMALL[1:2], "data.sizes.test=3", "out=pairs.jsonl", "filter=false"],
     [

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from docs.record import RECORDS
@@ -50,6 +51,24 @@ def size_rows(name: str, which: str) -> list[str]:
     return rows
 
 
+def forgetting_rows(name: str) -> list[str]:
+    """Rows of the table of KL on plain texts."""
+    rows = []
+    for ranking, one in record(name)["masks"]["rankings"].items():
+        cells = [RANKINGS[ranking], *(f"{point['kl']['mean']:.2f}" for point in one["curve"])]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def gain_at_half_kl(name: str, ranking: str) -> float:
+    """Share of the gain where a ranking has half of the whole change's KL, by straight lines."""
+    masks = record(name)["masks"]
+    curve, whole = masks["rankings"][ranking]["curve"], masks["retention"]["kl"]["mean"]
+    kl = [0.0, *(point["kl"]["mean"] for point in curve), whole]
+    kept = [0.0, *(point["kept"]["mean"] for point in curve), 1.0]
+    return float(np.interp(whole / 2, kl, kept))
+
+
 def unit_rows(name: str) -> list[str]:
     """Rows of the table of units."""
     rows = []
@@ -74,7 +93,7 @@ def matched_row(name: str) -> str:
 
 def page_rows(name: str) -> list[str]:
     """All rows of a run."""
-    rows = [gain_row(name), matched_row(name), *unit_rows(name)]
+    rows = [gain_row(name), matched_row(name), *unit_rows(name), *forgetting_rows(name)]
     return rows + [row for which in ("kept", "left") for row in size_rows(name, which)]
 
 
@@ -125,6 +144,29 @@ def test_the_text_states_the_record() -> None:
     first = [row["unit"] for row in record("lora")["masks"]["units"][:LISTED]]
     assert sum("mlp" in unit for unit in first) == 6
     assert first[4] == "layer 0 attn_out"
+
+
+def test_the_text_states_what_was_forgotten() -> None:
+    masks = record("lora")["masks"]
+    page, whole = " ".join(PAGE.split()), masks["retention"]
+
+    def ends(values: Mapping[str, float]) -> str:
+        return f"{values['mean']:.2f} [{values['low']:.2f}, {values['high']:.2f}]"
+
+    point = masks["rankings"]["masks"]["curve"][3]
+    at = {name: f"{100 * gain_at_half_kl('lora', name):.0f} %" for name in masks["rankings"]}
+    for words in (
+        f"while {whole['texts']} test articles are read",
+        f"The whole change has {ends(whole['kl'])}",
+        f"rises from {ends(whole['before'])} by {ends(whole['nll_change'])} nats a token",
+        f"keep {100 * point['kept']['mean']:.0f} % of the gain keep"
+        f" {100 * point['kl']['mean'] / whole['kl']['mean']:.0f} % of the KL",
+        f"path scores keep {at['path']} of the gain, random modules {at['random_weights']} (as many"
+        f" weights) and {at['random_norm']} (as large a change), learned masks {at['masks']}, and"
+        f" their inverted ranking {at['inverted']}",
+        f"their KL there is {ends(masks['rankings']['masks']['curve'][2]['kl'])}",
+    ):
+        assert words in page, words
 
 
 def test_the_readme_states_the_record() -> None:

@@ -53,6 +53,18 @@ def naive(model: Any, base: Any, text: Sequence[int]) -> TextLosses:
     return TextLosses(len(text) - 1, nll, base_nll, float(kl))
 
 
+@pytest.mark.parametrize("family", ["gpt2", "granite", "gemma2"])
+def test_a_kept_base_is_what_the_model_was(family: str) -> None:
+    """Also where the unembedding changes."""
+    base = small_model(family).eval()
+    model = copy.deepcopy(base)
+    kept = retention.KeptBase(model, TEXTS, 2)
+    assert_close(kept.losses(), [naive(base, base, text) for text in TEXTS])
+    for source in (moved(base), moved(base, 0.1)):
+        model.load_state_dict(source.state_dict())
+        assert_close(kept.losses(), [naive(source, base, text) for text in TEXTS])
+
+
 def assert_close(found: Sequence[TextLosses], expected: Sequence[TextLosses]) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.tokens == theirs.tokens

@@ -17,6 +17,7 @@ In `compare/NAME/` of a run directory, as Parquet tables with one row per item:
     trajectory_metric  step, item; metric
     masks       ranking, draw, size, kind (kept, left), item; value
     mask_units  ranking, draw, unit; score, rank
+    mask_texts  ranking, draw, size, text; nll, kl (nats a token)
 
 receiver, donor, effect, attributed, synergy, metric, score in `path` and `trajectory`, and value in
 `direct`, `path_effects`, `path_pairs` and `masks` have the unit of the metric. What the
@@ -37,7 +38,7 @@ from sumcirc.compare.deltas.delta_scaling import DeltaScaling
 from sumcirc.compare.direct_attribution import DirectAttribution
 from sumcirc.compare.item_lens import ItemLens
 from sumcirc.compare.masks.learned_masks import LearnedMasks
-from sumcirc.compare.masks.mask_summary import mask_rows, unit_rows
+from sumcirc.compare.masks.mask_summary import mask_rows, text_rows, unit_rows
 from sumcirc.compare.patching.patching_runs import Carried
 from sumcirc.compare.path.edge_summary import FILE, write_edges
 from sumcirc.compare.path.path_attribution import PathAttribution
@@ -129,7 +130,8 @@ class Findings:
                     **self._trajectory(),
                 }
             case Analysis.masks if isinstance(self.masks, LearnedMasks):
-                return {"masks": mask_rows(self.masks), "mask_units": unit_rows(self.masks)}
+                rows = {"masks": mask_rows(self.masks), "mask_units": unit_rows(self.masks)}
+                return rows | {"mask_texts": text_rows(self.masks)}
         return {}
 
     def _trajectory(self) -> dict[str, Iterator[Mapping[str, Any]]]:

@@ -16,7 +16,7 @@ from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.all_measures import measure_views
 from sumcirc.reporting.views.layer_profiles import by_layer
 from sumcirc.reporting.views.lens_curves import lens_of_models
-from sumcirc.reporting.views.mask_views import mask_view
+from sumcirc.reporting.views.mask_views import forgetting_view, mask_view
 from sumcirc.reporting.views.path_views import further_views, path_view
 from sumcirc.statistics import mean_over, significantly_different
 from sumcirc.tracking.measure_records import ATTENTION_KL, CKA, ProbeRecord
@@ -72,6 +72,8 @@ def draw_pair(
         views += further_views(summary["path"])
     if "masks" in summary:
         views.append(("masks", partial(mask_view, summary["masks"])))
+        if "retention" in summary["masks"]:
+            views.append(("mask_forgetting", partial(forgetting_view, summary["masks"])))
     return draw_all(views, folder)
 
 

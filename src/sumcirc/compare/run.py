@@ -22,6 +22,7 @@ from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.inputs import ComparisonInputs
 from sumcirc.compare.item_lens import item_lens
 from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemSet
+from sumcirc.compare.masks.forgetting import check_plain_texts
 from sumcirc.compare.masks.learned_masks import check_items, learn_masks
 from sumcirc.compare.patching.components import UNEMBEDDING
 from sumcirc.compare.patching.donor_activations import Donor
@@ -64,7 +65,7 @@ class ModelComparison:
 
     Raises:
         UserError: the settings name positions that no item has, or masks are requested and there
-            are too few items.
+            are too few items or plain texts.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class ModelComparison:
         self.items.check_positions(self.positions, "compare.positions")
         if self._does(Analysis.masks):
             check_items(len(self.items))
+            if self.options.masks.retention:
+                check_plain_texts(len(texts.texts))
         if self.options.sources is not None:
             self.items.check_positions(self.options.sources, "compare.sources")
 
@@ -253,7 +256,9 @@ class ModelComparison:
                 one.trajectory = attribute_trajectory(*given, states, one.path, *rest)
                 self.files.add(one, Analysis.path)
         if self._does(Analysis.masks):
-            one.masks = _or_reason(learn_masks, *given, options.masks, options.batch_size, label)
+            texts = [text.tolist() for text in self.texts.texts if options.masks.retention]
+            rest = (options.masks, options.batch_size, label, texts)
+            one.masks = _or_reason(learn_masks, *given, *rest)
             self.files.add(one, Analysis.masks)
 
     def _delta_scaling(

@@ -20,6 +20,7 @@ two tensors of all positions and the whole vocabulary exist.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 ELEMENTS = 2**22  # logits that are computed at once for each model
 WITNESSED = 8  # tokens of a text on which a model's own logits are compared
+
+# the unembedding, and the states [positions, width] to which it is applied
+Predictor = tuple[Callable[[Tensor], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,49 @@ def text_losses(
     return [found[i] for i in range(len(texts))]
 
 
+class KeptBase:
+    """Texts, and how a model in memory predicts them now, with which later states are compared.
+
+    The states before the unembedding and a copy of the unembedding are kept in memory, so that a
+    model that is put into many states needs no second run for each, nor a copy of its base.
+
+    Args:
+        model: a transformers decoder or a PEFT model around one, in the state of the base.
+        texts: token ids of each text, two or more, with the start token if there is one.
+        batch_size: number of texts that run at the same time.
+
+    Raises:
+        UserError: as for `text_losses`.
+    """
+
+    def __init__(self, model: nn.Module, texts: Sequence[Sequence[int]], batch_size: int) -> None:
+        self._model, self._texts = model, len(texts)
+        self._unembedding = copy.deepcopy(unembedding_of(base_model(model)))
+        self._batches: list[tuple[Sequence[int], Tensor, Tensor, Tensor]] = []
+        device = _device(model)
+        with inference(model):
+            for chosen in by_length([len(text) for text in texts], batch_size):
+                ids = padded([texts[i] for i in chosen], 0).to(device)
+                lengths = torch.tensor([len(texts[i]) for i in chosen], device=device)
+                if not self._batches:
+                    _check_logits(model, None, ids[:1, : min(WITNESSED, int(lengths[0]))])
+                self._batches.append((chosen, ids, lengths, self._states(ids, lengths)))
+
+    def losses(self) -> list[TextLosses]:
+        """Return how well the model predicts each text in the state in which it is now."""
+        found: dict[int, TextLosses] = {}
+        with inference(self._model):
+            own = unembedding_of(base_model(self._model))
+            for chosen, ids, lengths, states in self._batches:
+                now, base = (own, self._states(ids, lengths)), (self._unembedding, states)
+                losses = _losses(ids, lengths, _chunk(self._model), now, base)
+                found |= dict(zip(chosen, losses, strict=True))
+        return [found[i] for i in range(self._texts)]
+
+    def _states(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        return _normed(self._model, ids)[:, :-1][_predicting(ids, lengths)]
+
+
 def corpus_values(
     losses: Sequence[TextLosses], config: EvaluationConfig, system: str = TRAINED
 ) -> dict[str, Any]:
@@ -136,26 +183,49 @@ def _batch_losses(
     model: nn.Module, base: BaseBeside | None, ids: Tensor, lengths: Tensor
 ) -> list[TextLosses]:
     """Return the losses of texts [batch, length] that are padded on the right."""
+    read = _predicting(ids, lengths)
+    normed = _normed(model, ids)[:, :-1][read]
+    if base is None:
+        return _losses(ids, lengths, _chunk(model), (unembedding_of(base_model(model)), normed))
+    with base.active() as other, inference(other):
+        base_normed = _normed(other, ids)[:, :-1][read]
+
+    def base_logits(rows: Tensor) -> Tensor:
+        with base.active() as other:
+            return unembedding_of(base_model(other))(rows)
+
+    own = (unembedding_of(base_model(model)), normed)
+    return _losses(ids, lengths, _chunk(model), own, (base_logits, base_normed))
+
+
+def _predicting(ids: Tensor, lengths: Tensor) -> Tensor:
+    """Return which positions predict a token of their text, [batch, length - 1]."""
     # causal attention: no token reads the padding after it, so no mask is needed
-    grid = torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None]
-    labels, rows = ids[:, 1:][grid], grid.nonzero()[:, 0]
-    normed = _normed(model, ids)[:, :-1][grid]
-    base_normed = None
-    if base is not None:
-        with base.active() as other, inference(other):
-            base_normed = _normed(other, ids)[:, :-1][grid]
+    return torch.arange(1, ids.shape[1], device=ids.device) < lengths[:, None]
+
+
+def _losses(
+    ids: Tensor, lengths: Tensor, size: int, own: Predictor, base: Predictor | None = None
+) -> list[TextLosses]:
+    """Return the losses of texts [batch, length] from the states of all positions that predict.
+
+    Args:
+        ids, lengths: the texts, padded on the right.
+        size: number of positions whose logits are computed at once.
+        own: unembedding of the model, and its last states [positions, width].
+        base: those of its base; None if there is none.
+    """
+    read = _predicting(ids, lengths)
+    labels, rows = ids[:, 1:][read], read.nonzero()[:, 0]
     sums = torch.zeros(3, len(ids), dtype=torch.float64, device=ids.device)
-    size = max(1, ELEMENTS // base_model(model).config.get_text_config().vocab_size)
     for start in range(0, len(labels), size):
         part = slice(start, start + size)
-        logits = unembedding_of(base_model(model))(normed[part])
+        logits = own[0](own[1][part])
         values = [F.cross_entropy(logits.float(), labels[part], reduction="none")]
         if base is not None:
-            assert base_normed is not None
-            with base.active() as other:
-                other_logits = unembedding_of(base_model(other))(base_normed[part])
-            values.append(F.cross_entropy(other_logits.float(), labels[part], reduction="none"))
-            values.append(output_divergences(logits, other_logits)["kl_base_tuned"])
+            others = base[0](base[1][part])
+            values.append(F.cross_entropy(others.float(), labels[part], reduction="none"))
+            values.append(output_divergences(logits, others)["kl_base_tuned"])
         for into, one in zip(sums, values, strict=False):
             into.index_add_(0, rows[part], one.double())
     counts = (lengths - 1).tolist()
@@ -163,6 +233,11 @@ def _batch_losses(
     if base is None:
         return [TextLosses(count, nll) for count, nll in zip(counts, means[0], strict=True)]
     return [TextLosses(*values) for values in zip(counts, *means, strict=True)]
+
+
+def _chunk(model: nn.Module) -> int:
+    """Return the number of positions whose logits are computed at once."""
+    return max(1, ELEMENTS // base_model(model).config.get_text_config().vocab_size)
 
 
 def _normed(model: nn.Module, ids: Tensor) -> Tensor:

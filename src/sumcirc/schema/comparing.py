@@ -123,6 +123,8 @@ class MaskOptions:
     # of grafting: cost of size above graft_size, in shares of the gain for each share of the change
     penalty: float = 2.0
     random: int = 10  # random rankings, matched in weights and in norm each
+    # measure also how well plain texts (compare.text) are predicted with each set's change alone
+    retention: bool = False
 
     def __post_init__(self) -> None:
         lists_of_one(self)

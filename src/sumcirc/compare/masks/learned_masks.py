@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.compare.deltas.deltas import Before
 from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.compare.masks.forgetting import Forgetting, Texts, measure_forgetting
 from sumcirc.compare.masks.judging import (
     ADD,
     GRAFTING,
@@ -41,6 +42,7 @@ from sumcirc.compare.path.subsets import Subsets, one_by_one
 from sumcirc.compare.path.unit_change import UnitChange, unit_change
 from sumcirc.compare.path.units import Unit
 from sumcirc.errors import UserError
+from sumcirc.evaluation.retention import KeptBase
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.runtime.progress import Counted, silent
 from sumcirc.schema import MaskOptions, PathOptions, Shares
@@ -64,6 +66,7 @@ class LearnedMasks:
         losses: loss of every step, for each name and seed of a trained ranking.
         path_converged: whether the integrals of path attribution have converged.
         options: the settings.
+        forgetting: how well plain texts are predicted with the sets' change; None without texts.
     """
 
     items: list[str]
@@ -74,6 +77,7 @@ class LearnedMasks:
     losses: dict[tuple[str, int], Values]
     path_converged: bool
     options: MaskOptions
+    forgetting: Forgetting | None = None
 
     @property
     def order(self) -> list[str]:
@@ -107,6 +111,7 @@ def learn_masks(
     options: MaskOptions | None = None,
     batch_size: int = 4,
     counted: Counted = silent,
+    texts: Texts = (),
 ) -> LearnedMasks:
     """Learn which units of a fine-tuned model's change are enough for its gain.
 
@@ -118,6 +123,8 @@ def learn_masks(
         options: the settings; None for the defaults.
         batch_size: number of items in a batch.
         counted: shows the progress, as `runtime.progress.counted` does.
+        texts: token ids of plain texts, two or more each, which are read with the change of each
+            set alone; empty to leave this out.
 
     Raises:
         NoGainError: no weight differs, a single unit does, or the gain can't be distinguished from
@@ -149,9 +156,17 @@ def learn_masks(
         along, converged = _along(runs[0], change, extent, options, counted)
         made += [*along, *_patched(runs[0], len(units), options, counted)]
         judged = _judged(runs[1], made, extent, options, counted)
+        forgotten = None
+        if texts:
+            change.scale(0.0)
+            kept = KeptBase(model, texts, batch_size)
+            most = 2 + len(options.sizes) * len(judged.rankings)
+            with counted("read plain texts with each set", most) as done:
+                forgotten = measure_forgetting(judged, change, options.units, kept, done)
     losses = {about: one.losses for about, one in learned.items()}
     ids = [side.ids for side in sides]
-    return LearnedMasks(ids[1], ids[0], units, extent, judged, losses, converged, options)
+    about = (converged, options, forgotten)
+    return LearnedMasks(ids[1], ids[0], units, extent, judged, losses, *about)
 
 
 def extent_of(change: UnitChange, options: MaskOptions) -> Extent:

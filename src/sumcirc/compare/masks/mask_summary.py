@@ -1,9 +1,9 @@
 """Learned masks as means with intervals for summary.json, and as rows with a value per item.
 
-Everything is given as a share of the mean gain, which is taken as known. Rankings that were drawn
-or trained several times have an interval over draws and items as crossed factors
-(`statistics.seeds`), others one over items. Differences between rankings are paired by item, and by
-seed where both were trained with the same seeds.
+Effects on the metric are shares of the mean gain, which is taken as known; plain texts are in nats
+a token. Rankings that were drawn or trained several times have an interval over draws and items as
+crossed factors (`statistics.seeds`), others one over items. Differences between rankings are paired
+by item, and by seed where both were trained with the same seeds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.compare.masks.forgetting import Forgetting
 from sumcirc.compare.masks.judging import (
     ADD,
     GRAFTING,
@@ -53,6 +54,7 @@ def mask_summary(found: LearnedMasks) -> dict[str, Any]:
         "rankings": {name: _ranking(found, name) for name in names},
         "units": _units(found),
         "agreement": _agreement(judged),
+        **({} if found.forgetting is None else {"retention": _retention(found.forgetting)}),
     }
 
 
@@ -65,6 +67,17 @@ def mask_rows(found: LearnedMasks) -> Iterator[Mapping[str, Any]]:
             for kind, values in (("kept", judged.kept), ("left", judged.left)):
                 for item, value in zip(found.items, values[i, j], strict=True):
                     yield about | {"size": size, "kind": kind, "item": item, "value": float(value)}
+
+
+def text_rows(found: LearnedMasks) -> Iterator[Mapping[str, Any]]:
+    """Yield a row for every set and every plain text, if they were read."""
+    forgotten, judged = found.forgetting, found.judged
+    if forgotten is None:
+        return
+    for (i, j, text), nll in np.ndenumerate(forgotten.nll):
+        ranking, size = judged.rankings[i], float(judged.sizes[j])
+        about = {"ranking": ranking.name, "draw": ranking.draw, "size": size, "text": text}
+        yield about | {"nll": float(nll), "kl": float(forgotten.kl[i, j, text])}
 
 
 def unit_rows(found: LearnedMasks) -> Iterator[Mapping[str, Any]]:
@@ -94,6 +107,9 @@ def _ranking(found: LearnedMasks, name: str) -> dict[str, Any]:
         for which in ("weights", "squares"):
             shares = getattr(extent, which)
             point[which] = float(np.mean([shares[judged.sets[i][j]].sum() for i in places]))
+        if (forgotten := found.forgetting) is not None:
+            point["nll_change"] = _nats(forgotten.nll[places, j] - forgotten.before)
+            point["kl"] = _nats(forgotten.kl[places, j])
         points.append(point)
     row: dict[str, Any] = {"draws": len(places), "curve": points, "area": {}, "difference": {}}
     own = judged.of(MASKS)
@@ -154,6 +170,22 @@ def _agreement(judged: Judged) -> dict[str, float]:
         others = [judged.rankings[i].scores for i in judged.of(name)]
         found[name] = float(np.mean([spearman(a, b) for a in own for b in others]))
     return found
+
+
+def _retention(forgotten: Forgetting) -> dict[str, Any]:
+    """Return how well both models predict the plain texts."""
+    return {
+        "texts": len(forgotten.before),
+        "before": _nats(forgotten.before[None]),
+        "nll_change": _nats((forgotten.after_nll - forgotten.before)[None]),
+        "kl": _nats(forgotten.after_kl[None]),
+    }
+
+
+def _nats(values: Values) -> dict[str, float]:
+    """Return the mean of values [draws, texts] with its interval."""
+    found = crossed_mean(values)
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def _ends(found: Estimate, judged: Judged) -> dict[str, float]:

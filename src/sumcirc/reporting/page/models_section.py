@@ -11,7 +11,7 @@ from sumcirc.reporting.page.measures_section import head_charts, layer_charts, n
 from sumcirc.reporting.page.plotly_charts import chart, charts, panel_charts
 from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.lens_curves import COMPARED, lens_of_models
-from sumcirc.reporting.views.mask_views import mask_view
+from sumcirc.reporting.views.mask_views import forgetting_view, mask_view
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
 from sumcirc.reporting.views.path_views import further_views, path_view
 from sumcirc.tracking.run_records import RunRecords
@@ -76,4 +76,6 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
             blocks += panel_charts(view)
     if found.get("masks"):
         blocks += panel_charts(partial(mask_view, found["masks"]))
+        if "retention" in found["masks"]:
+            blocks += panel_charts(partial(forgetting_view, found["masks"]))
     return blocks + [TableBlock(table, folded=True) for table in tables(found, unit, LISTED)]

@@ -1,7 +1,7 @@
 """Learned masks over the weight change as tables and as a view, beside other rankings of its units.
 
 `found` arguments are `masks` of one tuned model below `after` in summary.json, which `sumcirc
-compare` writes. Everything is given as a share of the gain.
+compare` writes. Effects are shares of the gain; plain texts are in nats a token.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ SIDES = {
     "left": ("without the best units", 1.0, 0.0),
 }
 RANKED = ("grafting", "path", "add", "remove")  # listed beside the masks' ranks
+FORGOTTEN = {
+    "kl": "KL(before || with the set), nats a token",
+    "nll_change": "loss minus that of the model before, nats a token",
+}
 OF = {"weights": "share of the changed weights", "units": "share of the units"}
 
 
@@ -46,7 +50,10 @@ def mask_tables(found: Row, listed: int) -> list[Table]:
     """
     if "left_out" in found:
         return []
-    return [*(_sizes(found, which) for which in SIDES), _units(found, listed)]
+    tables = [_sizes(found, which) for which in SIDES]
+    if "retention" in found:
+        tables += [_forgotten(found, which) for which in FORGOTTEN]
+    return [*tables, _units(found, listed)]
 
 
 def mask_view(found: Row) -> View:
@@ -83,6 +90,63 @@ def mask_view(found: Row) -> View:
         columns=("set", "ranking", "size", *ENDS),
         rows=table,
     )
+
+
+def forgetting_view(found: Row) -> View:
+    """Return a view of the gain against what is forgotten, with each ranking's best units alone.
+
+    Args:
+        found: results of learned masks.
+
+    Raises:
+        NotDrawableError: nothing was learned, or no plain texts were read.
+    """
+    if "left_out" in found:
+        raise NotDrawableError(found["left_out"])
+    if "retention" not in found:
+        raise NotDrawableError("no plain texts were read (compare.masks.retention=true)")
+    panels, table = [], []
+    for which, label in FORGOTTEN.items():
+        curves = []
+        for name, ranking in found["rankings"].items():
+            points = ranking["curve"]
+            x = [
+                0.0,
+                *(point[which]["mean"] for point in points),
+                found["retention"][which]["mean"],
+            ]
+            ends = [[0.0, *(or_nan(point["kept"][end]) for point in points), 1.0] for end in ENDS]
+            look: Any = LOOKS.get(name, "plain")
+            curves.append(Curve(RANKINGS[name], x, ends[0], look=look))
+            sizes = [0.0, *found["sizes"], 1.0]
+            table += [(which, name, *row) for row in zip(sizes, x, *ends, strict=True)]
+        panels.append(Curves(label, SHARE, curves))
+    return View(
+        "Gain against forgetting",
+        [panels],
+        "With the change of the best units alone: share of the gain, against how far predictions of"
+        f" {found['retention']['texts']} plain texts are from the model before. Points are sizes of"
+        " sets. Intervals are in the tables.",
+        columns=("texts", "ranking", "size", "forgotten", *ENDS),
+        rows=table,
+    )
+
+
+def _forgotten(found: Row, which: str) -> Table:
+    """Return a table of how plain texts are predicted with the sets of each ranking alone."""
+    rankings, whole = found["rankings"], found["retention"][which]
+    columns = [[RANKINGS[name] for name in rankings]]
+    for j in range(len(found["sizes"])):
+        values = [one["curve"][j][which]["mean"] for one in rankings.values()]
+        columns.append(number_column(values, column_form(values)))
+    sizes = [f"{100 * size:.3g} %" for size in found["sizes"]]
+    title = (
+        f"{FORGOTTEN[which]}, mean of {found['retention']['texts']} plain texts by size"
+        f" ({OF[found['shares']]}), with the best units alone; lower is better"
+        f"\nthe whole change: {interval_column([whole])[0]}"
+    )
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Table(title, ["ranking", *sizes], rows)
 
 
 def _sizes(found: Row, which: str) -> Table:

@@ -261,6 +261,8 @@ class MaskPoint(TypedDict):
         kept: the metric with the change of the set alone.
         left: the metric without it.
         weights, squares: the set's share of the changed weights, and of the sum of squared changes.
+        nll_change, kl: with the set's change alone, change of the negative log-likelihood of plain
+            texts, and KL from the model before on them, in nats a token.
     """
 
     size: Number
@@ -268,6 +270,23 @@ class MaskPoint(TypedDict):
     left: Bounds
     weights: Number
     squares: Number
+    nll_change: NotRequired[Bounds]
+    kl: NotRequired[Bounds]
+
+
+class MaskRetention(TypedDict):
+    """How well both models predict plain texts, in nats a token.
+
+    Attributes:
+        texts: number of texts.
+        before: negative log-likelihood of the model before.
+        nll_change, kl: its change in the model after, and KL from the model before.
+    """
+
+    texts: Count
+    before: Bounds
+    nll_change: Bounds
+    kl: Bounds
 
 
 class MaskAreas(TypedDict):
@@ -332,6 +351,7 @@ class MasksRecord(TypedDict):
         rankings: the rankings by their names.
         units: the units by their ranks.
         agreement: rank correlations of the learned masks between seeds and with other rankings.
+        retention: how well plain texts are predicted, if they were read.
     """
 
     left_out: NotRequired[str]
@@ -344,3 +364,4 @@ class MasksRecord(TypedDict):
     rankings: NotRequired[dict[str, MaskRanking]]
     units: NotRequired[list[MaskUnit]]
     agreement: NotRequired[dict[str, Number]]
+    retention: NotRequired[MaskRetention]
