@@ -24,6 +24,7 @@ NO_BENCHMARK = {
     "edge_ways",
     "entity_verdicts",
     "inside_changes",
+    "mask_retraining",
     "long_documents",
     "path_attribution",
     "path_edges",

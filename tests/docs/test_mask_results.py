@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from docs.record import RECORDS
+from sumcirc.reporting.tables import markdown_table
 from sumcirc.reporting.views.mask_views import RANKINGS
 
 PAGE = (RECORDS.parent / "masks.md").read_text()
@@ -167,6 +169,31 @@ def test_the_text_states_what_was_forgotten() -> None:
         f"their KL there is {ends(masks['rankings']['masks']['curve'][2]['kl'])}",
     ):
         assert words in page, words
+
+
+def test_the_text_states_what_was_retrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECORDS.parents[2] / "benchmarks"))
+    script = importlib.import_module("mask_retraining")
+    found = record("retraining")
+    rows = markdown_table(script.outcome_table(found)).splitlines()
+    assert [row for row in rows if row not in PAGE.splitlines()] == []
+    base = np.mean(found["base"]["nll"])
+    loss = {arm: np.mean([run["nll"] for run in runs]) for arm, runs in script.arms(found).items()}
+    whole = base - loss["all", 1.0]
+    reached = {size: f"{100 * (base - loss['masks', size]) / whole:.0f} %" for size in (0.4, 0.2)}
+    kept = {
+        point["size"]: f"{100 * point['kept']['mean']:.0f} %"
+        for point in record("lora")["masks"]["rankings"]["masks"]["curve"]
+    }
+    page = " ".join(PAGE.split())
+    for words in (
+        f"The base has a loss of {base:.3f}",
+        f"40 % of the weights that keep {kept[0.4]} of the gain when the others' change is taken"
+        f" out reach {reached[0.4]}",
+        f"the 20 % that keep {kept[0.2]} reach {reached[0.2]}",
+    ):
+        assert words in page, words
+    assert len(found["documents"]) == 100
 
 
 def test_the_readme_states_the_record() -> None:
