@@ -29,12 +29,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.compare.masks.relaxed_top_k import exact_set
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import markdown_table
 from sumcirc.reporting.views.mask_views import RANKINGS
 from sumcirc.schema import MODULES
 from sumcirc.statistics import crossed_difference
+from sumcirc.statistics.relaxed_top_k import exact_set
 from sumcirc.storage.reading import read_json, read_table
 from sumcirc.storage.writing import write_json, write_text
 
