@@ -71,7 +71,7 @@ class Outcomes:
         parts = base_model(model).base_model, unembedding_of(base_model(model))
         return np.array([float(summary_loss(*parts, batch)) for batch in self.examples])
 
-    def forgetting(self, model: PeftModel) -> tuple[float, float]:
+    def forgetting(self, model: PeftModel | PreTrainedModel) -> tuple[float, float]:
         """Return the mean loss on the articles and the mean KL from the base, in nats a token."""
         losses = text_losses(model, BaseBeside(model, _no_base), self.texts, BATCH)
         kl = [one.kl for one in losses if one.kl is not None]

@@ -83,9 +83,9 @@ class Landscape:
             raise UserError(f"metric={metric}: {self.name} has no such score; choose from {known}")
         scores = self.scores[metric]
         others = {label: found[metric] for label, found in self.others.items() if metric in found}
-        kept = np.isfinite(scores).all(axis=(0, 1))
+        kept = np.asarray(np.isfinite(scores).all(axis=(0, 1)))
         for values in others.values():
-            kept &= np.isfinite(values).all(axis=0)
+            kept = kept & np.isfinite(values).all(axis=0)
         if kept.sum() < FEWEST_DOCUMENTS:
             raise UserError(
                 f"metric={metric}: is defined for {kept.sum()} of {len(self.documents)} documents"

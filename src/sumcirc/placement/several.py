@@ -179,14 +179,15 @@ def correlations(
     inside = membership(landscape.sets, landscape.layers)
     effects = (inside / inside.sum(axis=0) - (1 - inside) / (1 - inside).sum(axis=0)).T
     same = one.documents == other.documents
-    sets, layers = (
-        _correlation(contrasted(one.scores, other.scores, basis, same), values @ basis.T, *options)
-        for basis, values, *options in (
-            (orthonormal(len(inside)), np.eye(len(inside)), confidence, draws),
-            (bases(landscape.sets, landscape.layers)[1], effects, confidence, draws),
-        )
+
+    def agreement(basis: Array, values: Array) -> Correlation:
+        found = contrasted(one.scores, other.scores, basis, same)
+        return _correlation(found, values @ basis.T, confidence, draws)
+
+    return (
+        agreement(orthonormal(len(inside)), np.eye(len(inside))),
+        agreement(bases(landscape.sets, landscape.layers)[1], effects),
     )
-    return sets, layers
 
 
 @dataclass(frozen=True)
@@ -248,12 +249,12 @@ def _correlation(found: Contrasts, back: Array, confidence: float, draws: int) -
     drawn = np.einsum("vk,rkl->rvl", back, true_values(found, draws))
     ranks = spearman(drawn[..., 0], drawn[..., 1])
     tail = (1 - confidence) / 2
-    low, high = np.quantile(ranks[np.isfinite(ranks)], [tail, 1 - tail])
+    low, high = (np.quantile(ranks[np.isfinite(ranks)], end) for end in (tail, 1 - tail))
     return Correlation(
         float(spearman(values[:, 0], values[:, 1])),
         float(low),
         float(high),
-        float(np.corrcoef(values.T)[0, 1]),
+        float(np.corrcoef(values[:, 0], values[:, 1])[0, 1]),
         corrected,
     )
 

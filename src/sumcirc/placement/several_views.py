@@ -209,7 +209,7 @@ def against(several: Several, first: int, second: int) -> View:
     ]
     return View(
         f"{several.names[first]} and {several.names[second]}",
-        [[Dots(*titles, dots, named=named)]],
+        [[Dots(titles[0], titles[1], dots, named=named)]],
         "A point is a set of layers, with the intervals of its mean beside the mean of all sets."
         " Filled points can't be told from the best in both. Sets that a selector chose in either"
         " are named.",
