@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from peft.helpers import rescale_adapter_scale
 from placement_join import ALL, places_of
+from transformers import PreTrainedModel
 
 from sumcirc import library
 from sumcirc.data.batches import TrainingBatch
