@@ -184,6 +184,29 @@ def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
         assert f"{last['rank']} [{last['low']:.0f}, {last['high']:.0f}]" in page
 
 
+def test_the_page_of_the_real_model_states_the_overlap_of_circuits() -> None:
+    found = json.loads((RECORDS / "real-model/circuit-overlap.json").read_text())
+    page = " ".join((RECORDS.parent / "real-model.md").read_text().split())
+    nodes, edges = found["overlap"]["nodes"], found["overlap"]["edges"]
+
+    def index(one: dict[str, float]) -> str:
+        return f"{one['jaccard']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+
+    assert (
+        f"overlap by a Jaccard index of {index(nodes)}, edges by {index(edges)}; but circuits of one"
+        f" model, from two resamples of the dialogues, by {nodes['within']:.2f} and"
+        f" {edges['within']:.2f}"
+    ) in page
+    assert not nodes["differs"] and not edges["differs"]
+    assert f"{edges['chance']:.3f} for edges and {nodes['chance']:.2f} for nodes" in page
+    readme = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"overlap by a Jaccard index of {index(edges)}, but those of one model" in readme
+    assert f"resamples of the dialogues, by {edges['within']:.2f}." in readme
+    carried = found["faithfulness"]
+    assert f"(faithfulness {_cell(carried['before'], 1)})" in page
+    assert f"LoRA's carries {_cell(carried['after'], 1, 2)}" in page
+
+
 def test_the_page_of_the_real_model_compares_full_fine_tuning_inside() -> None:
     folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
 
