@@ -193,11 +193,12 @@ def test_the_page_of_the_real_model_states_the_overlap_of_circuits() -> None:
         return f"{one['jaccard']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
 
     assert (
-        f"overlap by a Jaccard index of {index(nodes)}, edges by {index(edges)}; but circuits of one"
-        f" model, from two resamples of the dialogues, by {nodes['within']:.2f} and"
+        f"overlap by a Jaccard index of {index(nodes)}, edges by {index(edges)}; but circuits of"
+        f" one model, from two resamples of the dialogues, by {nodes['within']:.2f} and"
         f" {edges['within']:.2f}"
     ) in page
-    assert not nodes["differs"] and not edges["differs"]
+    assert not nodes["differs"]
+    assert not edges["differs"]
     assert f"{edges['chance']:.3f} for edges and {nodes['chance']:.2f} for nodes" in page
     readme = " ".join(README.read_text(encoding="utf-8").split())
     assert f"overlap by a Jaccard index of {index(edges)}, but those of one model" in readme
