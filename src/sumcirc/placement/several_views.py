@@ -127,8 +127,8 @@ def in_words(several: Several) -> list[str]:
         lines.append(told)
     best = ", ".join(f"[{label_of(layers)}]" for layers in several.candidates)
     lines.append(
-        f"{len(several.candidates)} of {len(several.sets)} sets can't be told from the best in any"
-        f" landscape{f': {best}' if best else ''}"
+        f"{len(several.candidates)} of {len(several.sets)} sets may be the best in every landscape"
+        f"{f': {best}' if best else ''}"
     )
     missing = [name for name in several.judgements if name not in several.overall]
     if missing:
