@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,14 @@ def start(folder: Path, config: LoggerConfig | None = None, **changes: Any) -> A
 
 
 def outcome(folder: Path) -> dict[str, Any]:
+    """The run's outcome; W&B's service writes the end of its file after `finish` has returned."""
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    return json.loads(inspect(file, "--summary"))
+    until = time.monotonic() + 30
+    while True:
+        found = json.loads(inspect(file, "--summary"))
+        if found["exit_code"] is not None or time.monotonic() > until:
+            return found
+        time.sleep(0.2)
 
 
 def the_run(folder: Path) -> dict[str, Any]:
