@@ -41,6 +41,7 @@ from sumcirc.placement.landscape_files import Choice
 from sumcirc.placement.selectors import OverLandscapes, over_landscapes
 from sumcirc.placement.terms import bases, membership
 from sumcirc.placement.variance import contrast_squares, orthonormal
+from sumcirc.reporting.arms import APART
 from sumcirc.statistics.ranks import spearman
 
 DRAWS = 4000
@@ -342,7 +343,8 @@ def differing(first: Landscape, other: Landscape) -> dict[str, tuple[Any, Any]]:
     Args:
         first, other: the landscapes.
     """
-    names = sorted({*first.settings, *other.settings})
+    # records made by an earlier version may have settings that define no arm any more
+    names = sorted({*first.settings, *other.settings} - APART)
     both = {name: (first.settings.get(name), other.settings.get(name)) for name in names}
     return {
         name: values
