@@ -304,7 +304,7 @@ def area_row(judge: Judge, name: str, default: str, sizes: list[float]) -> dict[
 def random_rows(
     judge: Judge, name: str, circuits: dict[float, Circuit], count: int
 ) -> list[dict[str, Any]]:
-    """Return random circuits that match those of a way by kind and layer, pooled by size."""
+    """Judge random circuits with as many edges of each kind and layer; one row for each size."""
     rows, graph, documents = [], judge.evaluator.graph, len(judge.evaluator.pairs)
     draws = [np.random.default_rng(seed).random(graph.exists.shape) for seed in range(count)]
     matched = {

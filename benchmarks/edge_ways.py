@@ -145,7 +145,7 @@ def default_way(own: str) -> str:
 
 
 def ways(metrics: Sequence[str]) -> dict[str, Way]:
-    """Return all ways of choosing edges by name, the default first.
+    """Return the functions that rank edges, by the name of the way; the default comes first.
 
     Args:
         metrics: metrics that are attributed; the first one also judges circuits.

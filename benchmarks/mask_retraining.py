@@ -1,4 +1,4 @@
-"""Does training only the best modules learn as much? Retraining as the judge of rankings.
+"""Judge rankings of modules by retraining: how much is learned if only the best are trained?
 
     sumcirc compare after=RUN_DIR 'compare.analyses=[masks]' compare.items=24
     python benchmarks/mask_retraining.py sets COMPARE_DIR/summary.json runs/mask-sets

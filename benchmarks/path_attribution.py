@@ -199,7 +199,7 @@ def add_subject(command: argparse.ArgumentParser, items: int, parts: Sequence[st
 def subject_of(
     options: argparse.Namespace,
 ) -> tuple[Any, dict[str, torch.Tensor] | None, ItemSet]:
-    """Return the model after fine-tuning, the weights before (`weights_of`), and the items."""
+    """Return the fine-tuned model, the base's weights (as from `weights_of`), and the items."""
     before, after = reference(options.before, "--before"), reference(options.after, "--after")
     model: Any = load_reference(after)
     limit = min(512, context_length(model.config))

@@ -22,7 +22,7 @@ RANDOM = "random, matched to "
 
 
 def record(found: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with the numbers of pairs in place of their names, and no path of a model.
+    """Return a record without texts: counts replace the pairs' names, and a name the model's path.
 
     Args:
         found: the content of record.json.

@@ -68,7 +68,7 @@ def start(folder: Path, config: LoggerConfig | None = None, **changes: Any) -> A
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """The run's outcome; W&B's service writes the end of its file after `finish` has returned."""
+    """Return a run's outcome, once W&B's service has written it (after `finish` has returned)."""
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     until = time.monotonic() + 30
     while True:

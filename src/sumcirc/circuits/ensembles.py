@@ -44,10 +44,13 @@ def mean_rank(scores: Sequence[NDArray[Any]], graph: Graph) -> Values:
 
 
 def mean_share(scores: Sequence[NDArray[Any]], graph: Graph) -> Values:
-    """Return the mean share of every edge in the sum of |score|, [sources, destinations].
+    """Return each edge's share in the sum of |score|, averaged over score arrays.
 
     Args:
         scores, graph: as in `mean_rank`.
+
+    Returns:
+        [sources, destinations]; zero where there is no edge.
 
     Raises:
         UserError, ValueError: as in `mean_rank`.

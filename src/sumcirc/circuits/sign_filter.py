@@ -47,7 +47,7 @@ class SignFilter:
     def candidates(
         self, edges: NDArray[Any], weights: Values | None = None
     ) -> tuple[NDArray[np.bool_], Values]:
-        """Return which edges are candidates, and their mean scores, both [edges].
+        """Return which edges pass the filter, and the mean score of every edge, both [edges].
 
         Args:
             edges: [documents, edges] scores.

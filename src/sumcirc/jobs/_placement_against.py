@@ -14,7 +14,7 @@ from sumcirc.schema import PlacementConfig
 
 
 def check(config: PlacementConfig, first: Found, others: Sequence[Found]) -> None:
-    """Check that the landscapes can be compared with the first, and with each other.
+    """Check that no landscape is given twice and that all can be compared with the first.
 
     Args:
         config: configuration of the job.

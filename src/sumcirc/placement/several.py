@@ -52,7 +52,7 @@ UNTOLD = ("model.name", "data.name", "selector.", "generation.batch_size")
 
 @dataclass(frozen=True)
 class Correlation:
-    """How what pays in one landscape agrees with what pays in another.
+    """Agreement between the values of sets, or of layers, in two landscapes.
 
     Attributes:
         spearman: rank correlation of the measured values.
@@ -280,7 +280,7 @@ def true_values(found: Contrasts, draws: int) -> Array:
 
 
 def _without_negative(matrix: Array) -> Array:
-    """Return symmetric matrices [..., n, n] with their negative eigenvalues set to zero."""
+    """Return the nearest positive semidefinite matrices, [..., n, n], to symmetric ones."""
     roots, vectors = np.linalg.eigh(matrix)
     return (vectors * np.maximum(roots, 0.0)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 

@@ -1,4 +1,4 @@
-"""Learned masks over edges: one ranking whose first edges keep the model's output, for all sizes.
+"""Learned masks over edges: one ranking from which circuits of every size are taken.
 
 Each step draws some pairs and a budget b, log-uniform between two shares of the edges, and descends
 on
