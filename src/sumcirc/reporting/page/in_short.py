@@ -141,12 +141,17 @@ def _circuit(run: RunRecords) -> list[str]:
             f"The circuit has {found['circuit_edges']:,} of {found['edges']:,} edges and no"
             " faithfulness: see the notes of the run."
         ]
-    control = mean_of([one["mean"] for one in area["random"]], ".2f")
+    told = ""
+    if len(run.config["circuit"]["sizes"]) > 1:  # an area over one size is 0, the best CMD
+        control = mean_of([one["mean"] for one in area["random"]], ".2f")
+        told = (
+            f"; CMD {format_interval(area['value'], '.2f')} (0 is best), of random circuits"
+            f" {control}"
+        )
     lines = [
         f"A circuit of {found['circuit_edges']:,} of {found['edges']:,} edges does"
         f" {format_interval(faithful, '.2f')} of what the model does (faithfulness,"
-        f" {_judged_on(found)}); CMD {format_interval(area['value'], '.2f')} (0 is best), of"
-        f" random circuits {control}."
+        f" {_judged_on(found)}){told}."
     ]
     if "jaccard" in found and math.isfinite(found["jaccard"]["mean"]):
         lines.append(
