@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -132,6 +133,16 @@ def test_curve_and_its_areas(reference: Any) -> None:
     assert back["points"][0]["faithfulness"]["mean"] is None
     assert back["points"][4]["faithfulness"]["mean"] == heights[4]
     assert (back["documents"], back["ablation"]) == (pairs.names, "interchange")
+
+
+def test_one_size_has_no_area(reference: Any) -> None:
+    """The area over one size is 0, and a CMD of 0 would be the best there is."""
+    model, pairs, difference, scores, _ = reference
+    judge = Evaluator(model, pairs, difference)
+    found = curve(judge, scores, fractions=(0.2,), random_seeds=(0,), bootstrap=Bootstrap(50))
+    assert math.isfinite(found.points[0].faithfulness.mean)
+    for area in (found.cpr, found.cmd):
+        assert all(math.isnan(one.mean) for one in (area.value, *area.random))
 
 
 def test_a_planted_edge() -> None:

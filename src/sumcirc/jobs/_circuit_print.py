@@ -57,7 +57,7 @@ def print_circuit(found: CircuitResult, curves: dict[str, Any], summary: dict[st
     if one.completeness is not None:
         say(f"  completeness (1 - faithfulness of all other edges) {_complete(summary)}")
     say(_smallest(summary["reached"], "held-out" if held else "in-sample"))
-    # an area over one size is 0, which would read as the best CMD
+    # over one size, neither is defined
     for name in ("cpr", "cmd") if len(found.absolute.points) > 1 else ():
         control = mean_of([one["mean"] for one in summary[name]["random"]], ".3f")
         value = _defined(summary[name]["value"], ".3f")

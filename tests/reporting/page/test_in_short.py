@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -68,19 +69,18 @@ def test_heads_are_not_counted_without_the_same_of_the_base(tmp_path: Path, miss
     assert "more concentrated" not in text
 
 
-@pytest.mark.parametrize("sizes", [[0.01, 0.1], [0.1]])
-def test_a_circuit_stands_beside_random_ones(tmp_path: Path, sizes: list[float]) -> None:
-    found = config() | {"circuit": {"sizes": sizes}}
-    run = RunRecords(write_run(tmp_path / "s/r", found, 0.4, scored=False).path)
+@pytest.mark.parametrize("area", [ENDS, dict.fromkeys(ENDS, math.nan)])
+def test_a_circuit_stands_beside_random_ones(tmp_path: Path, area: dict[str, float]) -> None:
+    run = RunRecords(write_run(tmp_path / "s/r", config(), 0.4, scored=False).path)
     run.summary = {
         **{"circuit_edges": 12, "edges": 1108, "pairs": 8, "faithfulness": ENDS},
-        "cmd": {"value": ENDS, "random": [{"mean": 0.7}, {"mean": 0.8}]},
+        "cmd": {"value": area, "random": [{"mean": 0.7}, {"mean": 0.8}]},
         **{"jaccard": ENDS, "jaccard_chance": 0.125},
     }
     text = told(run)
     assert "12 of 1,108 edges does 0.50 [0.40, 0.60] of what the model does" in text
-    # an area over one size is 0, which is no finding
-    assert ("of random circuits 0.75" in text) == ("CMD" in text) == (len(sizes) > 1)
+    # over one size there is no area, and none is told
+    assert ("of random circuits 0.75" in text) == ("CMD" in text) == (area == ENDS)
     assert "by chance 0.12" in text
 
 

@@ -344,7 +344,10 @@ def _areas(
     points: Sequence[Faithfulness],
     bootstrap: Bootstrap,
 ) -> tuple[Interval, Interval]:
-    """Return CPR and CMD; every resample of the documents has its own curve."""
+    """Return CPR and CMD, which are NaN over a single size, where the area would be 0.
+
+    Every resample of the documents has its own curve.
+    """
     metric = np.array([point.metric for point in points])
     run = np.flatnonzero(np.isfinite(metric).all(0))
     empty = evaluator.empty.metric[run]
@@ -355,7 +358,7 @@ def _areas(
         return gains[:, pick].mean(-1) / whole[pick].mean(-1)
 
     def area(of: Callable[[Values], Values]) -> Interval:
-        if evaluator.doubt is not None:
+        if evaluator.doubt is not None or len(sizes) < 2:
             return Interval(np.nan, np.nan, np.nan, len(whole))
         return bootstrap.interval(
             lambda pick: np.trapezoid(of(heights(pick)), sizes, axis=0), len(whole)

@@ -142,7 +142,7 @@ def _circuit(run: RunRecords) -> list[str]:
             " faithfulness: see the notes of the run."
         ]
     told = ""
-    if len(run.config["circuit"]["sizes"]) > 1:  # an area over one size is 0, the best CMD
+    if not math.isnan(area["value"]["mean"]):
         control = mean_of([one["mean"] for one in area["random"]], ".2f")
         told = (
             f"; CMD {format_interval(area['value'], '.2f')} (0 is best), of random circuits"
