@@ -63,6 +63,15 @@ def of_another_size(run: Path) -> None:
     ProbeRecord(10, ["a", "b"], values).save(record_file(run / "probes", 10))
 
 
+def random_circuits_too_few(run: Path) -> None:
+    point = {"edges": 4, "faithfulness": {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 8}}
+    whole = {"points": [point, point], "random": [[point, point]]}
+    broken = {"points": [point, point], "random": [[point, point], [point]]}
+    (run / "circuits/faithfulness.json").write_text(
+        json.dumps({"absolute": whole, "signed": broken})
+    )
+
+
 DAMAGE: list[tuple[Callable[[Path], None], str, str]] = [
     (change_json("status.json", put("state", value=3)), "status.json", "state"),
     (change_json("status.json", put("resumed", value=-1)), "status.json", "resumed"),
@@ -107,6 +116,7 @@ DAMAGE: list[tuple[Callable[[Path], None], str, str]] = [
         "evolution.json",
         "transitions.0.noise_by_layer",
     ),
+    (random_circuits_too_few, "faithfulness.json", "signed.random.1"),
 ]
 
 

@@ -32,6 +32,8 @@ from sumcirc.tracking.shapes.circuit_shapes import (
     CircuitChangeFile,
     EvolutionFile,
     FaithfulnessFile,
+    RankingRecord,
+    RankingsRecord,
 )
 from sumcirc.tracking.shapes.run_shapes import ConfigFile, RunConfig, Status, TrainConfig
 from sumcirc.tracking.shapes.span_shapes import SpansFile
@@ -281,7 +283,10 @@ class RunRecords:
     @cached_property
     def faithfulness(self) -> FaithfulnessFile | None:
         """Contents of circuits/faithfulness.json, or None if it is missing."""
-        return self._json("circuits/faithfulness.json", FaithfulnessFile)
+        found: FaithfulnessFile | None = self._json("circuits/faithfulness.json", FaithfulnessFile)
+        if found is not None:
+            _check_curves(found, self.path / "circuits/faithfulness.json")
+        return found
 
     @cached_property
     def evolution(self) -> EvolutionFile | None:
@@ -330,6 +335,25 @@ class RunRecords:
                     reason = f"has {size} along the axis {axis}, {files[0].name} has {first}"
                     raise RecordError(file, reason)
         return (records[1:], records[0]) if is_there(base) else (records, None)
+
+
+def _check_curves(found: FaithfulnessFile, file: Path) -> None:
+    """Check that random circuits have the sizes of the ranked ones.
+
+    Raises:
+        RecordError: a ranking has more or fewer random circuits in a draw than sizes.
+    """
+    both: dict[str, RankingsRecord | FaithfulnessFile] = {"": found}
+    if "in_sample" in found:
+        both["in_sample."] = found["in_sample"]
+    for where, rankings in both.items():
+        for name in ("absolute", "signed"):
+            ranking: RankingRecord = rankings[name]
+            count = len(ranking["points"])
+            for number, one in enumerate(ranking["random"]):
+                if len(one) != count:
+                    reason = f"has {len(one)} circuits for {count} sizes"
+                    raise RecordError(file, reason, f"{where}{name}.random.{number}")
 
 
 def _check_evolution(found: EvolutionFile, file: Path) -> None:
