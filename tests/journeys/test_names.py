@@ -103,7 +103,7 @@ def sweep(
     given = [word for word in small_run if not word.startswith(others)]
     # the built-in model, as above, and as many documents as an interval takes
     given += [f"data.test={word.partition('=')[2]}" for word in given if "data.train=" in word]
-    settings = [word for word in given if not word.startswith("trainer.")]
+    settings = [word for word in given if word.startswith(("model.", "data"))]
     texts = next(word.partition("=")[2] for word in given if word.startswith("data.train="))
     lora = ("adaptation=lora", "adaptation.rank=2")
 
@@ -124,13 +124,12 @@ def sweep(
         "circuit",
         at,
         *WANDB,
-        *SMALL,
         "circuit.documents=16",
         "data.sizes.test=24",
         "run.name=circuit",
     )
     run(
-        *("compare", f"after={checkpoint}", *WANDB, *SMALL, "run.name=compared"),
+        *("compare", f"after={checkpoint}", *WANDB, "run.name=compared"),
         *("compare.items=2", "compare.parts=[mlp]", "compare.top=0", "compare.lambdas=[0.0,1.0]"),
     )
     run(

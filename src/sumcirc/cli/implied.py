@@ -20,6 +20,7 @@ from sumcirc.cli.overrides import (
     overrides_of,
     overrides_of_run,
 )
+from sumcirc.cli.without_effect import check_effect, check_pairs
 from sumcirc.errors import UserError
 from sumcirc.runtime.processes import started_together
 from sumcirc.schema import ModelConfig, Template, TrainConfig
@@ -76,6 +77,7 @@ def complete(
         return _resumed(command, overrides, parsed)
     if parsed.keys() >= ONE_JOB:
         return {}, overrides
+    check_effect(command.verb, parsed, command.typed.words)
     brought: dict[str, str] = {}
     if command.verb == "compare":
         brought, overrides = _compared(command, parsed, overrides)
@@ -92,7 +94,7 @@ def complete(
         brought = _behind(command, "model.path", _another_model(parsed))
     overrides = [*brought, *overrides]
     if command.verb in RUN_VERBS:
-        _check_pairs(parsed)
+        check_pairs(parsed)
         overrides += decide(command, parsed) if decided is None else decided
     derived = {item.partition("=")[0]: word for item, word in brought.items()}
     if command.verb == "compare":
@@ -167,20 +169,6 @@ def _of_template(items: Sequence[str], parsed: dict[str, Override]) -> list[str]
     others = [texts for template, texts in TEXTS_OF.items() if template.name != _text(typed)]
     unused = tuple(f"encoding.{name}=" for texts in others for name in texts)
     return [item for item in items if not item.startswith(unused)]
-
-
-def _check_pairs(parsed: dict[str, Override]) -> None:
-    """Refuse settings for making pairs when a file of pairs is given."""
-    pairs = parsed.get("pairs")
-    if pairs is None or (not pairs.is_sweep_override() and pairs.value() is None):
-        return
-    idle = ("data", "circuit.corruption", "circuit.documents")
-    given = [key for key in parsed if key in idle or key.startswith("data.")]
-    if given:
-        raise UserError(
-            f"pairs={_text(pairs)}: replaces the data, so {given[0]} has no effect; leave"
-            " one of the two out"
-        )
 
 
 def _another_model(parsed: dict[str, Override]) -> list[str]:

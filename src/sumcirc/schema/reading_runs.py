@@ -96,6 +96,13 @@ class PlacementConfig:
             not self.against or self.score is None,
             f"score={self.score}: is judged by one landscape; leave out against=, or score=",
         )
+        for name in ("documents", "threads"):
+            value = getattr(self, name)
+            require(
+                value is None or not (self.score is None or isinstance(self.score, list)),
+                f"{name}={value}: has no effect without a selector that is scored; add"
+                " score=SELECTOR, or leave it out",
+            )
         require(
             0.5 < self.confidence < 1,
             f"confidence={self.confidence}: must lie between 0.5 and 1",
