@@ -20,6 +20,8 @@ NO_BENCHMARK = {
     "run_all",
     "convergence",
     "data_files",
+    "draws_measure",
+    "draws_tables",
     "edge_choice",
     "edge_ways",
     "entity_verdicts",

@@ -1,0 +1,113 @@
+"""benchmarks/draws_measure.py and draws_tables.py against plain forward passes and plain numpy."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sumcirc.data.documents import Document
+from sumcirc.wire import articles
+from tests.test_placement_outcomes import adapted
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("draws_measure")
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("draws_tables")
+
+
+@torch.no_grad()
+def test_losses_in_batches_are_those_of_single_passes(measure: Any) -> None:
+    model, encoder = adapted()
+    items = [Document(i.id, i.document, (i.summary,)) for i in articles("test", 5, 0)]
+    examples = [encoder.example(item) for item in items]
+    expected = []
+    for example in examples:
+        ids = torch.as_tensor(example.ids).long()[None]
+        logs = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
+        chosen = logs.gather(1, ids[0, 1:, None])[:, 0]
+        expected.append(-float(chosen[example.prompt_length - 1 :].mean()))
+    assert len({len(example.ids) for example in examples}) > 1
+    found = measure.reference_losses(model, examples, batch_size=3)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def record(
+    selector: str | None, nll: Any, draw: int | None = None, seed: int = 1
+) -> dict[str, Any]:
+    """A record of a run on two of four layers, or on all of them without a selector."""
+    layers = [0, 1, 2, 3] if selector is None else [0, 2]
+    shared = {"of_layers": 4, "text_nll_change": [0.1, 0.3], "text_kl": [0.2, 0.4]}
+    named = {"selector": selector, "layers": layers, "seed": seed, "draw": draw}
+    return {**named, **shared, "nll": list(map(float, nll))}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    documents = rng.normal(1.3, 0.4, 200)
+
+    def around(mean: float) -> Any:
+        return documents + mean + rng.normal(0, 0.02, 200)
+
+    made = {
+        "draw1": record("random", around(0.00), 1),
+        "draw2": record("random", around(0.02), 2),
+        "draw3": record("random", around(-0.02), 3),
+        "page": record("page", around(-0.05)),
+        "last": record("last", around(0.01)),
+        "all": record(None, around(-0.1)),
+        "again": record("random", around(0.005), 1, seed=2),
+        "base": {"nll": list(documents + 1)},
+    }
+    for name, body in made.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(body))
+    return tmp_path
+
+
+def test_arms_are_placed_among_the_draws(tables: Any, folder: Path) -> None:
+    records = tables.read(folder)
+    assert [arm.name for arm in records.arms] == [
+        *("all", "page", "random 3", "random 1", "last", "random 2")
+    ]
+    assert [(arm.name, arm.seed) for arm in records.repeats] == [("random 1", 2)]
+    draws = np.mean([arm.nll for arm in records.draws], axis=0)
+    for arm, better in zip(records.arms, (0, 0, 1, 2, 2, 3), strict=True):
+        assert tables.as_good(records, arm) == better
+        found = tables.beside_draws(records, arm)
+        assert found.mean == pytest.approx((arm.nll - draws).mean())
+        assert found.low < found.mean < found.high
+    lines = tables.table(records)
+    assert len(lines) == 2 + 6
+    assert lines[2].startswith("| all | all | ")
+    assert "| 0 of 3 | 0.25 |" in lines[2]
+    assert "| 2 of 3 | 0.75 |" in lines[6]
+    assert "random 1, seed 2" in "".join(tables.repeat_lines(records))
+    assert {dot.name for dot in tables.picture(records).panels[0][0].dots} == {
+        arm.name for arm in records.arms
+    }
+
+
+def test_draws_that_differ_are_told_from_noise_of_documents(tables: Any, folder: Path) -> None:
+    """The F test of a layout of draws and documents with one value in each cell."""
+    found = tables.among_draws(tables.read(folder))
+    scores = np.stack([arm.nll for arm in tables.read(folder).draws])
+    rest = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    ratio = 200 * scores.mean(1).var(ddof=1) / ((rest**2).sum() / (2 * 199))
+    source = found.sources["sets"]
+    assert (source.f, source.degrees, source.error_degrees) == (pytest.approx(ratio), 2, 398)
+    assert source.p_value < 1e-6
