@@ -26,6 +26,7 @@ NO_BENCHMARK = {
     "edge_ways",
     "entity_verdicts",
     "inside_changes",
+    "landscape_intervals",
     "mask_retraining",
     "long_documents",
     "path_attribution",
@@ -49,6 +50,7 @@ NO_BENCHMARK = {
     "wrong_facts",
     "wrong_facts_tables",
 }
+RATES = BENCHMARKS / "results/landscape_intervals"
 PHASES = ("attribution", "patching", "measures")
 NAMES = sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in NO_BENCHMARK)
 
@@ -307,3 +309,52 @@ def test_the_results_of_placement_hold() -> None:
         assert min(covered) >= 0.93
         assert rates["regret_split"] < rates["regret_true"] + 0.002
         assert rates["regret_true"] < rates["regret_plug_in"] + 0.001
+
+
+def test_landscape_intervals_counts_and_writes(tmp_path: Path) -> None:
+    done = run("landscape_intervals", "--quick", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "landscape_intervals"
+    found = json.loads((folder / "rates.json").read_text(encoding="utf-8"))
+    kept = json.loads((RATES / "rates.json").read_text(encoding="utf-8"))
+    assert found["pairs"] == 4
+    assert found["cells"] == kept["cells"]
+    assert found["rates"]["3 seeds, correlation 0.95"]["sets_true"] > 0.8
+    assert (folder / "README.md").read_text(encoding="utf-8") in done.stdout
+
+
+def test_the_documentation_has_the_coverage_between_landscapes() -> None:
+    page = (RATES / "README.md").read_text(encoding="utf-8")
+    coverage, _ = [part.strip() for part in page.split("\n\n") if part.startswith("|")]
+    found = json.loads((RATES / "rates.json").read_text(encoding="utf-8"))
+    rates = found["rates"]
+    shown = {
+        name: [100 * one[name] for one in rates.values()]
+        for name in ("sets_bayes", "layers_bayes", "sets_resampled")
+    }
+    ends = {name: f"{min(row):.1f} to {max(row):.1f} %" for name, row in shown.items()}
+    error = 100 * (0.95 * 0.05 / found["pairs"]) ** 0.5
+    one = rates["3 seeds, correlation 0.95"]
+    docs = BENCHMARKS.parent / "docs"
+    documentation = " ".join((docs / "placement.md").read_text(encoding="utf-8").split())
+    for words in (
+        " ".join(coverage.split()),
+        f"in percent of {found['pairs']} pairs; one standard error is {error:.1f}.",
+        f"correlation of the sets in {ends['sets_bayes']} of pairs, and that of the layers'"
+        f" effects in {ends['layers_bayes']}.",
+        f"hold that of the sets in {ends['sets_resampled']}.",
+        f"lies {-one['sets_bias']:.2f} below the true one of {one['sets_true']:.2f}",
+    ):
+        assert words in documentation
+    results = " ".join((docs / "results/placement.md").read_text(encoding="utf-8").split())
+    some = [100 * rates[name]["sets_bayes"] for name in rates if name.startswith("3 seeds and 1,")]
+    assert f"rank correlation in {min(some):.1f} to {max(some):.1f} % (" in results
+
+
+def test_the_results_between_landscapes_hold() -> None:
+    """No worse than 88 %, and better than resampling wherever that fails."""
+    rates = json.loads((RATES / "rates.json").read_text(encoding="utf-8"))["rates"]
+    assert len(rates) == 12
+    for one in rates.values():
+        assert min(one["sets_bayes"], one["layers_bayes"]) >= 0.88
+        assert one["sets_bayes"] > one["sets_resampled"]
