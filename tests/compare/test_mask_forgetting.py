@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.compare.masks.forgetting import check_plain_texts
-from sumcirc.compare.masks.learned_masks import learn_masks
+from sumcirc.compare.masks.learned_masks import check_counts, learn_masks
 from sumcirc.errors import UserError
 from sumcirc.schema import MaskGrain, MaskOptions
 from tests.compare.edited import logits, same_state, state, tokens
 from tests.compare.masked import changes, masked, predicted, selected
 from tests.compare.test_learned_masks import KINDS, two
 
-TEXTS = [tokens(4 + 3 * number, 90 + number).tolist() for number in range(5)]
+TEXTS = [tokens(4 + 3 * number, 90 + number).tolist() for number in range(8)]
 
 
 def read(model: Any, base: Any, text: list[int]) -> tuple[float, float]:
@@ -61,7 +60,13 @@ def test_texts_are_those_of_weights_edited_by_hand(family: str, low_rank: bool) 
 
 
 def test_too_few_texts_are_refused() -> None:
-    check_plain_texts(8)
+    check_counts(16, 8)
     words = r"^compare.masks.retention=true: there is 1 plain text, .* 8 at least; give more in"
     with pytest.raises(UserError, match=words):
-        check_plain_texts(1)
+        check_counts(16, 1)
+    with pytest.raises(UserError, match=r"^masks: there are 15 items; .* takes 16 at least;"):
+        check_counts(15, 1)
+    _, after, weights = two(*KINDS[0])
+    options = MaskOptions(MaskGrain.layer, seeds=1, steps=1, random=1)
+    with pytest.raises(UserError, match=words.replace("is 1 plain text", "are 7 plain texts")):
+        learn_masks(after, weights, predicted(after), options, texts=TEXTS[:7])

@@ -22,8 +22,7 @@ from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.inputs import ComparisonInputs
 from sumcirc.compare.item_lens import item_lens
 from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemSet
-from sumcirc.compare.masks.forgetting import check_plain_texts
-from sumcirc.compare.masks.learned_masks import check_items, learn_masks
+from sumcirc.compare.masks.learned_masks import check_counts, learn_masks
 from sumcirc.compare.patching.components import UNEMBEDDING
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import carry
@@ -85,9 +84,8 @@ class ModelComparison:
         self.positions = positions_of(config.compare, texts.items)
         self.items.check_positions(self.positions, "compare.positions")
         if self._does(Analysis.masks):
-            check_items(len(self.items))
-            if self.options.masks.retention:
-                check_plain_texts(len(texts.texts))
+            plain = len(texts.texts) if self.options.masks.retention else None
+            check_counts(len(self.items), plain)
         if self.options.sources is not None:
             self.items.check_positions(self.options.sources, "compare.sources")
 

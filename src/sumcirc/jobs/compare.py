@@ -39,7 +39,7 @@ def check(config: CompareConfig) -> None:
     from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling, check_path
     from sumcirc.compare.inputs import check_places, check_texts
     from sumcirc.compare.items.prompts import read_prompts
-    from sumcirc.compare.masks.learned_masks import check_items
+    from sumcirc.compare.masks.learned_masks import check_counts
     from sumcirc.compare.patching.components import Component
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
@@ -59,7 +59,7 @@ def check(config: CompareConfig) -> None:
     check_pair(before, afters)
     check_encoding(config.model, config.encoding)
     if Analysis.masks in config.compare.analyses:
-        check_items(config.compare.items)
+        check_counts(config.compare.items)
     for side in afters:
         if scales(config.compare.analyses):
             scaled = Analysis.delta_scaling in config.compare.analyses

@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from sumcirc.compare.masks.judging import Judged
 from sumcirc.compare.path.subsets import Subsets
 from sumcirc.compare.path.unit_change import UnitChange
-from sumcirc.errors import UserError
 from sumcirc.evaluation.retention import KeptBase
 from sumcirc.schema import Grain
-from sumcirc.statistics import MIN_DOCUMENTS
 
 Values = NDArray[np.float64]
 Texts = Sequence[Sequence[int]]
@@ -42,23 +40,6 @@ class Forgetting:
     before: Values
     after_nll: Values
     after_kl: Values
-
-
-def check_plain_texts(count: int) -> None:
-    """Check that there are enough plain texts for intervals.
-
-    Args:
-        count: number of texts.
-
-    Raises:
-        UserError: there are fewer than MIN_DOCUMENTS.
-    """
-    if count < MIN_DOCUMENTS:
-        raise UserError(
-            f"compare.masks.retention=true: there {'is' if count == 1 else 'are'} {count} plain"
-            f" text{'s' * (count != 1)}, and intervals take {MIN_DOCUMENTS} at least; give more in"
-            " compare.text, or leave it out"
-        )
 
 
 def measure_forgetting(

@@ -87,21 +87,31 @@ class LearnedMasks:
         return [self.units[i].label for i in np.argsort(ranks, kind="stable")]
 
 
-def check_items(count: int) -> None:
-    """Check that there are enough items to train on one half and judge on the other.
+def check_counts(items: int, texts: int | None = None) -> None:
+    """Check that there are enough items and plain texts to learn masks and to judge them.
 
     Args:
-        count: number of items.
+        items: number of items, which are trained on one half and judged on the other.
+        texts: number of plain texts; None if none are to be read.
 
     Raises:
-        UserError: there are fewer than FEWEST.
+        UserError: there are fewer than FEWEST items or MIN_DOCUMENTS texts.
     """
-    if count < FEWEST:
+    if items < FEWEST:
         raise UserError(
-            f"masks: there {'is' if count == 1 else 'are'} {count} item{'s' * (count != 1)};"
-            f" masks are trained on one half and judged on the other, which takes {FEWEST} at"
-            " least; raise compare.items, give more texts, or leave masks out of compare.analyses"
+            f"masks: there {_number(items, 'item')}; masks are trained on one half and judged on"
+            f" the other, which takes {FEWEST} at least; raise compare.items, give more texts, or"
+            " leave masks out of compare.analyses"
         )
+    if texts is not None and texts < MIN_DOCUMENTS:
+        raise UserError(
+            f"compare.masks.retention=true: there {_number(texts, 'plain text')}, and intervals"
+            f" take {MIN_DOCUMENTS} at least; give more in compare.text, or leave it out"
+        )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"is {count} {noun}" if count == 1 else f"are {count} {noun}s"
 
 
 def learn_masks(
@@ -129,11 +139,11 @@ def learn_masks(
     Raises:
         NoGainError: no weight differs, a single unit does, or the gain can't be distinguished from
             zero.
-        UserError: there are too few items, or the change can't be scaled (see
+        UserError: there are too few items or texts, or the change can't be scaled (see
             `compare.path.changed_tensors`).
     """
     options = MaskOptions() if options is None else options
-    check_items(len(items))
+    check_counts(len(items), len(texts) if texts else None)
     hooked = HookedModel(model)
     with unit_change(hooked, before, options.neuron_groups, 0) as change:
         if not change.parameters:
