@@ -16,6 +16,8 @@ from peft import LoraConfig, get_peft_model
 from sumcirc.circuits.attribution.methods import attribute
 from sumcirc.circuits.inputs.example_pairs import TokenPairs, pair_metric
 from sumcirc.circuits.inputs.pair_files import read_pairs
+from sumcirc.compare.masks.mask_summary import mask_summary
+from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.library import (
@@ -30,14 +32,18 @@ from sumcirc.schema import (
     CardOptions,
     CircuitOptions,
     Corruption,
+    DataConfig,
     EncodingConfig,
     Grain,
     MaskOptions,
     PathOptions,
     SelectorConfig,
     SelectorName,
+    Source,
 )
 from sumcirc.selection.choosing import select
+from sumcirc.storage.writing import plain_numbers
+from tests.support.command_server import CommandServer
 from tests.support.hub_server import news
 from tests.support.small_evidence import evidence, selecting
 from tests.support.small_models import CONTEXT
@@ -258,7 +264,64 @@ def test_masks_over_a_change(model: Any, tokenizer: Any) -> None:
     assert found.order == ["layer 1 mlp_out", "layer 0 mlp_out"]
     assert len(found.items) == len(found.trained_on) == 8
     np.testing.assert_allclose(found.judged.kept[0, 0], found.judged.after, atol=1e-3)
+    assert found.forgetting is None
+    with pytest.raises(UserError, match=r"retention=true: there are 0 plain texts"):
+        mask_change(tuned, tokenizer, texts, model, replace(options, retention=True))
+    short = ["Read."] * 7
+    with pytest.raises(UserError, match=r"retention=true: there are 7 plain texts"):
+        mask_change(tuned, tokenizer, texts, model, options, plain_texts=short)
     with pytest.raises(UserError, match="there are 15 items"):
         mask_change(tuned, tokenizer, texts[:15], model, options)
     with pytest.raises(UserError, match=r"there is 1 item;"):
         mask_change(tuned, tokenizer, texts[:1], model, options)
+
+
+def test_forgetting_is_that_of_the_command(
+    model: Any, tokenizer: Any, commands: CommandServer, tmp_path: Path
+) -> None:
+    """`compare.masks.retention=true compare.text=FILE`; one text is too long, one too short."""
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        tuned.transformer.h[0].mlp.c_proj.weight.mul_(3.0)
+        tuned.transformer.h[1].mlp.c_proj.weight.mul_(10.0)
+    for name, one in (("before", model), ("after", tuned)):
+        one.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    documents = [(item["article"], item["highlights"]) for item in news("train", 16)]
+    plain = [f"{item['highlights']} It rained." for item in news("validation", 8)]
+    plain = [*plain, plain[0] * 20, "a"]
+    rows = {
+        "test.jsonl": [{"document": one, "summary": other} for one, other in documents],
+        "plain.jsonl": [{"text": text} for text in plain],
+    }
+    for file, lines in rows.items():
+        (tmp_path / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = commands.run(
+        *("compare", "before=before", "after=after", "data=files", "data.test=test.jsonl"),
+        *("compare.analyses=[masks]", "compare.items=16", "compare.text=plain.jsonl"),
+        *("compare.masks.retention=true", "compare.masks.steps=2", "compare.masks.seeds=1"),
+        *("compare.masks.random=1", "compare.masks.sizes=[0.5]", "logger=none", "run.name=r"),
+        *("trainer.threads=1", "sweep.name=s", "seed=1"),
+        cwd=tmp_path,
+        figures=False,
+    )
+    assert done.code == 0, done.output
+    run = tmp_path / "runs/s/r"
+    summary = json.loads((run / "summary.json").read_text())["after"]["after"]["masks"]
+    options = MaskOptions(steps=2, seeds=1, random=1, sizes=[0.5])
+    in_order = read_corpus(
+        DataConfig(name="f", source=Source.files, test=str(tmp_path / "test.jsonl")), "test"
+    ).documents
+    texts = [(item.document, item.references[0]) for item in in_order]
+    found = mask_change(tuned, tokenizer, texts, model, options, plain_texts=plain)
+    assert found.forgetting is not None
+    assert found.forgetting.kl.shape == (len(found.judged.rankings), 1, 9)
+    expected = plain_numbers(mask_summary(found))
+    assert expected["retention"]["texts"] == summary["retention"]["texts"] == 9
+    for key in ("before", "nll_change", "kl"):
+        assert expected["retention"][key] == pytest.approx(summary["retention"][key], rel=1e-4)
+    assert expected["retention"]["kl"]["mean"] > 1e-3
+    for name, row in summary["rankings"].items():
+        mine = expected["rankings"][name]["curve"][0]
+        for key in ("nll_change", "kl"):
+            assert mine[key] == pytest.approx(row["curve"][0][key], rel=1e-4, abs=1e-7), name

@@ -32,9 +32,10 @@ from sumcirc.circuits.inputs.division import covered
 from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.circuits.spans.circuit import find_units
 from sumcirc.circuits.tasks import make_tasks
+from sumcirc.compare.inputs import kept_texts
 from sumcirc.compare.items.document_items import items_of
 from sumcirc.compare.items.item_set import ItemSet
-from sumcirc.compare.masks.learned_masks import LearnedMasks, learn_masks
+from sumcirc.compare.masks.learned_masks import LearnedMasks, check_counts, learn_masks
 from sumcirc.compare.path.path_attribution import PathAttribution, attribute_path
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
@@ -262,6 +263,7 @@ def mask_change(
     base: PreTrainedModel | None = None,
     options: MaskOptions | None = None,
     encoding: EncodingConfig | None = None,
+    plain_texts: Iterable[str] = (),
 ) -> LearnedMasks:
     """Learn which units of the weight change suffice for the gain of fine-tuning.
 
@@ -271,18 +273,31 @@ def mask_change(
     Args:
         model, tokenizer, base, encoding: as in `attribute_change`.
         texts: (document, summary) pairs, at least 16.
-        options: settings as under `compare.masks.`; None for the defaults.
+        options: settings as under `compare.masks.`; None for the defaults. With `retention`,
+            `plain_texts` have to be given.
+        plain_texts: other texts, 8 or more, on which forgetting is measured. They are read as they
+            are, without a prompt, cut to the model's context; texts of one token are left out.
 
     Returns:
         The rankings, judged: `.order` has the units by the learned ranking, best first, `.judged`
-        the metric with each set of units alone and without it.
+        the metric with each set of units alone and without it, in nats [rankings, sizes, texts].
+        With plain texts `.forgetting` has their negative log-likelihood, and KL(base || model),
+        with the change of each set alone, in nats a token [rankings, sizes, plain texts].
         `sumcirc.compare.masks.mask_summary.mask_summary` gives means with intervals.
 
     Raises:
-        UserError: there are too few texts, or for the reasons given in `attribute_change`.
+        UserError: there are too few texts or plain texts, or for the reasons given in
+            `attribute_change`.
     """
     items = _items(model, tokenizer, texts, encoding)
-    return learn_masks(model, _weights("mask_change", model, base), items, options)
+    encoder = _encoder(model, tokenizer, encoding)
+    given = [encoder.text(text) for text in plain_texts]
+    read, notices = kept_texts(given, encoder.max_length)
+    Notices().tell(*notices)
+    if given or (options is not None and options.retention):
+        check_counts(len(items), len(read))
+    base_weights, ids = _weights("mask_change", model, base), [text.tolist() for text in read]
+    return learn_masks(model, base_weights, items, options, texts=ids)
 
 
 def watch(

@@ -139,7 +139,7 @@ def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
         told += left_out(ITEMS, what, dropped, len(found) + sum(dropped.values()))
     found = found[:count]
     told.append(missing(ITEMS, "items", count, len(found), f"there are {len(found):,}"))
-    kept, about_texts = _cut(texts, encoder.max_length)
+    kept, about_texts = kept_texts(texts, encoder.max_length)
     metric = WRONG_FACT if options.metric is ItemMetric.wrong_fact else None
     return ComparisonInputs(ItemSet(found, metric), dropped, probes, kept, [*told, *about_texts])
 
@@ -155,8 +155,16 @@ def _wrong(
     return swapped_wrong(encoder, documents, salient, config.data.seed)
 
 
-def _cut(texts: Sequence[list[int]], length: int) -> tuple[list[np.ndarray], list[Notice]]:
-    """Cut tokenized texts to the context, and leave out those with fewer than two tokens."""
+def kept_texts(texts: Sequence[list[int]], length: int) -> tuple[list[np.ndarray], list[Notice]]:
+    """Cut plain texts to the context, and leave out those with fewer than two tokens.
+
+    Args:
+        texts: token ids of each text.
+        length: the largest number of tokens that are kept.
+
+    Returns:
+        The token ids of the texts that are kept, and notices about what was cut and left out.
+    """
     kept = [np.array(ids[:length]) for ids in texts if len(ids) > 1]
     cut = sum(len(ids) > length for ids in texts)
     short = {"they have fewer than two tokens": len(texts) - len(kept)}
