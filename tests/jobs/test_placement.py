@@ -246,6 +246,11 @@ def test_landscapes_are_compared(
     assert f"against={stored}: has the same scores as example" in refusal(
         str(stored), f"against={stored}"
     )
+    third = write_example(tmp_path / "third", "third", rng=3, seeds=2)
+    show(capsys, str(stored), f"against=[{other},{third}]", f"out={out}")
+    assert len(json.loads((out / "placement.json").read_text(encoding="utf-8"))["pairs"]) == 3
+    names = {file.stem for file in (out / "figures").glob("*.png")}
+    assert names == {"landscapes-1-2", "landscapes-1-3", "landscapes-2-3"}
     assert "against=[0,1,2]" not in refusal(str(stored), f"against={tmp_path}/gone")
     assert "score=last: is judged by one landscape" in refusal(
         str(stored), f"against={other}", "score=last"

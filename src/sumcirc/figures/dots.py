@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ _LETTER, _LINE = 0.066, 0.13  # inches per letter and line of a label
 _APART = 0.2  # inches between labels at the margin
 _PLOT = 5.0  # approximate length of the parameter axis in inches
 _BESIDE = 0.5  # inches between columns and between their tick labels
+_KEY = 34  # letters in a line of the key
+# costs of a label's position: covering an interval, a point, another label; lying outside
+_BAR, _POINT, _LABEL, _OUTSIDE = 1, 4, 4, 40
 
 
 def dots_size(panel: Dots, several: bool) -> tuple[float, float]:
@@ -26,6 +30,10 @@ def dots_size(panel: Dots, several: bool) -> tuple[float, float]:
     """
     if panel.columns:
         return 8.0, max(3.8, _APART * len(panel.dots) + 1.2)
+    if panel.key:
+        names, texts = _key_columns(panel)
+        width = _LETTER * (_KEY + max(map(len, names)) + 4)
+        return 6.6 + width, max(5.0, 1.2 * _LINE * len(texts) + 1.2)
     return 6.6, 5.0
 
 
@@ -68,6 +76,8 @@ def draw_dots(axes: Any, panel: Dots, width: float, height: float) -> None:
     if panel.columns:
         _names_at_margin(axes, panel, x, height)
     elif panel.named:
+        if panel.key:
+            _draw_key(axes, panel)
         _names_beside(axes, panel, np.stack([x, y], 1))
 
 
@@ -93,11 +103,40 @@ def _coloured(axes: Any, panel: Dots, x: NDArray[np.float64], y: NDArray[np.floa
         axes.axline((0.0, 0.0), slope=1.0, color="0.6", linestyle="--", linewidth=1, zorder=1)
 
 
+def _key_columns(panel: Dots) -> tuple[list[str], list[str]]:
+    """Return the lines of the key: names, and texts that are wrapped, one of each per line."""
+    names, texts = [], []
+    for name, text in panel.key:
+        lines = wrap(text, _KEY) or [""]
+        names += [shown_name(name), *[""] * (len(lines) - 1)]
+        texts += [shown_name(line) for line in lines]
+    return names, texts
+
+
+def _draw_key(axes: Any, panel: Dots) -> None:
+    """Write the key at the right of the plot, from its top."""
+    names, texts = _key_columns(panel)
+    beside = 72 * _LETTER * (max(map(len, names)) + 2)
+    for column, right in ((names, 10.0), (texts, 10.0 + beside)):
+        axes.annotate(
+            "\n".join(column),
+            (1.0, 1.0),
+            xycoords="axes fraction",
+            xytext=(right, 0.0),
+            textcoords="offset points",
+            va="top",
+            fontsize=8,
+            linespacing=1.2,
+            annotation_clip=False,
+        )
+
+
 def _names_beside(axes: Any, panel: Dots, points: NDArray[np.float64]) -> None:
     """Write the names of labelled points near them, each connected to its point by a thin line."""
     order = [i for i, dot in enumerate(panel.dots) if dot.name in panel.named]
     names = [panel.dots[i].name for i in order]
-    for i, name, place in zip(order, names, _free(axes, points, order, names), strict=True):
+    places = _free(axes, points, _intervals(panel, points), order, names)
+    for i, name, place in zip(order, names, places, strict=True):
         axes.annotate(
             *(name, points[i]),
             xytext=tuple(72 * place),
@@ -110,41 +149,70 @@ def _names_beside(axes: Any, panel: Dots, points: NDArray[np.float64]) -> None:
         )
 
 
+def _intervals(panel: Dots, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return both ends of all drawn intervals as positions in the data, [intervals, 2, 2]."""
+    found = []
+    for dot, (x, y) in zip(panel.dots, points, strict=True):
+        if np.isfinite(dot.low):
+            found.append([[x, dot.low], [x, dot.high]])
+        if np.isfinite(dot.left):
+            found.append([[dot.left, y], [dot.right, y]])
+    return np.array(found).reshape(-1, 2, 2)
+
+
 def _free(
-    axes: Any, points: NDArray[np.float64], order: Sequence[int], names: Sequence[str]
+    axes: Any,
+    points: NDArray[np.float64],
+    intervals: NDArray[np.float64],
+    order: Sequence[int],
+    names: Sequence[str],
 ) -> list[NDArray[np.float64]]:
     """Return, for each label, its offset from its point in inches, so that labels cover nothing.
 
-    Each label takes the nearest free position on circles around its point. If no position is free,
-    it takes the one where it covers the least.
+    Each label takes the nearest position on circles around its point where it covers the least:
+    no other label, no point, no interval, if there is one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = axes.figure
     FigureCanvasAgg(figure).draw()  # the layout is computed when the figure is drawn
-    at = axes.transData.transform(points) / figure.dpi
+
+    def inches(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        flat = axes.transData.transform(values.reshape(-1, 2)) / figure.dpi
+        return np.asarray(flat).reshape(values.shape)
+
+    at, bars = inches(points), inches(intervals)
+    middles, halves = bars.mean(1), np.abs(bars[:, 1] - bars[:, 0]) / 2
     frame = axes.get_window_extent()
     low, high = np.array([frame.p0, frame.p1]) / figure.dpi
-    taken: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []  # centres and half sizes
+    taken = np.zeros((0, 2, 2))  # centre and half size of each label
     found = []
     for i, name in zip(order, names, strict=True):
         half = np.array([_LETTER * len(name) / 2, _LINE / 2])
-        best, fewest = np.zeros(2), np.inf
-        for radius in (0.2, 0.3, 0.42, 0.56, 0.75, 1.0):
+        best, least = np.zeros(2), np.inf
+        for radius in (0.2, 0.3, 0.42, 0.56, 0.75, 1.0, 1.3):
             for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False) + np.pi / 4:
                 offset = radius * np.array([np.cos(angle), np.sin(angle)])
                 middle = at[i] + offset
-                hidden = int((np.abs(at - middle) < half + 0.045).all(1).sum())
-                hidden += sum(
-                    bool((np.abs(middle - other) < half + size + 0.02).all())
-                    for other, size in taken
+                outside = bool((middle - half < low).any() or (middle + half > high).any())
+                cost = (
+                    _POINT * _near(at, middle, half + 0.045)
+                    + _LABEL * _near(taken[:, 0], middle, half + taken[:, 1] + 0.02)
+                    + _BAR * _near(middles, middle, half + halves + 0.01)
+                    + _OUTSIDE * outside
                 )
-                hidden += 10 * bool((middle - half < low).any() or (middle + half > high).any())
-                if hidden < fewest:
-                    best, fewest = offset, hidden
-        taken.append((at[i] + best, half))
+                if cost < least:
+                    best, least = offset, cost
+        taken = np.concatenate([taken, [[at[i] + best, half]]])
         found.append(best)
     return found
+
+
+def _near(
+    centres: NDArray[np.float64], middle: NDArray[np.float64], reach: NDArray[np.float64]
+) -> int:
+    """Return how many of the centres lie within reach of a position on both axes."""
+    return int((np.abs(centres - middle) < reach).all(1).sum())
 
 
 def _names_at_margin(axes: Any, panel: Dots, x: NDArray[np.float64], height: float) -> None:

@@ -15,8 +15,6 @@ from sumcirc.reporting.tables import markdown_table, number_column
 from sumcirc.runtime.quoting import markdown as escape
 from sumcirc.tracking.score_names import scale_of
 
-NAMED = 2  # selectors that are named at a set that they chose
-
 
 def tables(several: Several) -> list[Table]:
     """Return all tables: the pairs of landscapes, the sets, and the selectors.
@@ -174,21 +172,20 @@ def against(several: Several, first: int, second: int) -> View:
     """
     scale = scale_of(several.measured[0].metric)
     both = [{one.layers: one for one in several.analyses[i].sets} for i in (first, second)]
-    names: dict[Any, str] = {}
-    for layers in several.sets:
-        chosen = [
+    chosen = {
+        layers: [
             name
             for name, found in several.judgements.items()
             if any(found[i] and layers in found[i].sets for i in (first, second))  # type: ignore[union-attr]
         ]
-        more = f" and {len(chosen) - NAMED} more" if len(chosen) > NAMED else ""
-        names[layers] = f"{label_of(layers)} {', '.join(chosen[:NAMED])}{more}".rstrip()
+        for layers in several.sets
+    }
     dots = []
     for layers in several.sets:
         x, y = (found[layers] for found in both)
         dots.append(
             Dot(
-                names[layers],
+                label_of(layers),
                 scale * x.mean,
                 scale * y.mean,
                 scale * (y.mean - y.deviation + y.low),
@@ -200,7 +197,10 @@ def against(several: Several, first: int, second: int) -> View:
         )
     label = heading(several.measured[0].metric)
     titles = [f"{label}, {several.names[i]}" for i in (first, second)]
-    named = frozenset(name for layers, name in names.items() if name != label_of(layers))
+    highest = sorted(several.sets, key=lambda layers: -both[1][layers].mean)
+    key = [(label_of(layers), ", ".join(chosen[layers])) for layers in highest if chosen[layers]]
+    if key:
+        key = [("set", "chosen in either by"), *key]
     confidence = f"{100 * several.analyses[0].confidence:g} %"
     columns = ("layers", "x", "x_low", "x_high", "y", "y_low", "y_high")
     rows = [
@@ -209,10 +209,10 @@ def against(several: Several, first: int, second: int) -> View:
     ]
     return View(
         f"{several.names[first]} and {several.names[second]}",
-        [[Dots(titles[0], titles[1], dots, named=named)]],
+        [[Dots(titles[0], titles[1], dots, named=frozenset(map(label_of, both[0])), key=key)]],
         "A point is a set of layers, with the intervals of its mean beside the mean of all sets."
-        " Filled points can't be told from the best in both. Sets that a selector chose in either"
-        " are named.",
+        " Filled points can't be told from the best in both. Beside the plot are the sets that a"
+        " selector chose in either, the highest first.",
         f"{len(dots)} sets in two landscapes.",
         note=f"{confidence} intervals of one set at a time; filled: may be the best in both",
         columns=columns,

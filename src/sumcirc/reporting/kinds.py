@@ -236,6 +236,7 @@ class Dots:
             `order` colours the points by `Dot.order`.
         order: label of the colour scale.
         named: names of those points that are labelled in the plot.
+        key: lines listed beside the plot, each a name and what is said of it.
         columns: whether x is a size. If points would overlap at their true positions, points of
             nearly equal size are placed side by side in columns, and the axis is not to scale.
         diagonal: whether the line on which x equals y is drawn.
@@ -249,6 +250,7 @@ class Dots:
     colours: Literal["one", "each", "order"] = "one"
     order: str = ""
     named: frozenset[str] = frozenset()
+    key: Sequence[tuple[str, str]] = ()
     columns: bool = False
     diagonal: bool = False
     limits: tuple[float, float] | None = None
