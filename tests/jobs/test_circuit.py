@@ -17,6 +17,8 @@ from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.sign_filter import candidate_count, ranking_scores
 from sumcirc.circuits.spans.files import read_span_scores
 from sumcirc.schema import CircuitOptions
+from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.wandb_values import summary_values
 from tests.support.command_server import CommandServer
 
 SMALL = [
@@ -264,6 +266,27 @@ def test_a_circuit_of_noise_or_without_edges_has_no_faithfulness(
     assert [summary["faithfulness"]["mean"], summary["jaccard_chance"], *areas] == [None] * 4
     assert {"no effect", "no edge"} <= {one["reason"] for one in summary["notices"]}
     shown = commands.run("report", str(run), "out=page", cwd=tmp_path)
+    assert shown.code == 0, shown.output
+
+
+def test_one_size_has_no_areas(commands: CommandServer, words: list[str], tmp_path: Path) -> None:
+    """An area over one size would be 0, the best CMD there is; neither is printed nor logged."""
+    words = [word for word in words if not word.startswith("circuit.sizes=")]
+    given = ("circuit.sizes=[0.5]", "circuit.size=0.5", "card.lines=none", "logger=none")
+    done = commands.run("circuit", *words, *given, cwd=tmp_path, figures=False)
+    assert done.code == 0, done.output
+    assert "circuit of 55 edges: faithfulness" in done.output
+    for word in ("CPR", "CMD", "nan"):
+        assert word not in done.output
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    stored = json.loads((run / "summary.json").read_text())
+    areas = [stored[name]["value"]["mean"] for name in ("cpr", "cmd")]
+    assert [*areas, stored["cmd"]["random"][0]["mean"]] == [None] * 3
+    summary = RunRecords(run).read_all().summary
+    values = summary_values("circuit", summary)
+    assert "circuit/faithfulness" in values
+    assert not [name for name in values if name.endswith(("cpr", "cmd")) or "/cmd/" in name]
+    shown = commands.run("report", str(run), "out=page", "logger=none", cwd=tmp_path, figures=False)
     assert shown.code == 0, shown.output
 
 
