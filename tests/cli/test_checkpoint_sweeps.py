@@ -65,14 +65,15 @@ def composed(verb: str, *words: str) -> list[Any]:
 def test_each_checkpoint_brings_its_own_settings(verb: str, runs: list[Path]) -> None:
     first, second = (str(run.relative_to(Path.cwd())) for run in runs)
     assert "," in second  # and yet it is one name
-    configs = composed(verb, "-m", f"checkpoint={first},{second}", "seed=1,2")
+    configs = composed(verb, "-m", f"checkpoint={first},{second}", "data.seed=1,2")
     assert [config.checkpoint for config in configs] == [first, first, second, second]
     assert [config.data.sizes.test for config in configs] == [7, 7, 200, 200]
     assert [config.run.name for config in configs] == [
-        *("mine_tiny-wire-full-s1-wire-s1", "mine_tiny-wire-full-s1-wire-s2"),
-        *("mine_tiny-wire-lora-2,3,5-r16-s1-wire-s1", "mine_tiny-wire-lora-2,3,5-r16-s1-wire-s2"),
+        f"mine_tiny-wire-{run}-s1-wire-seed={seed}-s1"
+        for run in ("full", "lora-2,3,5-r16")
+        for seed in (1, 2)
     ]
-    assert configs[2].run.axes == {"checkpoint": second, "seed": 1}
+    assert configs[2].run.axes == {"checkpoint": second, "data.seed": 1}
     assert len({config.sweep.name for config in configs}) == 1
 
 
