@@ -4,8 +4,9 @@ The verbs run as a user would type them, on small random models, and every numbe
 directories is reduced to a few sums. Only the command line and the files of a run directory are
 used, so the same script runs before and after code has moved:
 
-    python -m tests.golden.values write tests/golden/values.json    # before
-    python -m tests.golden.values check tests/golden/values.json    # after; code 1 if any differs
+    python -m tests.golden.values write FILE           # before, for all families
+    python -m tests.golden.values check FILE           # after; code 1 if any differs
+    python -m tests.golden.values check FILE mistral   # after, for one family
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ DEPTH = {"summary.json": 3, "metrics.csv": 9}  # levels of keys that are told ap
 SMALL = (
     *("data=wire", "logger=none", "trainer=cpu", "trainer.threads=1"),
     *("data.sizes.train=16", "data.sizes.validation=8", "data.sizes.test=8"),
-    *("generation.max_new_tokens=12", "evaluation.bootstrap=100", "sweep.name=golden"),
+    "sweep.name=golden",
 )
+SCORED = ("generation.max_new_tokens=12", "evaluation.bootstrap=100")
 TRAIN = (
+    *SCORED,
     *("adaptation=lora", "adaptation.rank=2", "trainer.max_steps=4", "trainer.batch_size=4"),
     *("trainer.validate_every=2", "trainer.log_every=1", "callbacks=circuits"),
     *("callbacks.progress=false", "callbacks.probes.documents=8", "callbacks.schedule.points=1"),
@@ -81,7 +84,7 @@ def commands(folder: Path, family: str) -> Iterator[tuple[str, tuple[str, ...]]]
     if whole:
         full = [word for word in TRAIN if not word.startswith("adaptation")]
         yield "full", ("train", model, "adaptation=full", *SMALL, *full)
-        yield "beams", ("evaluate", f"checkpoint={run}", *SMALL, "generation.num_beams=2")
+        yield "beams", ("evaluate", f"checkpoint={run}", *SMALL, *SCORED, "generation.num_beams=2")
     first = ("circuit.method=eap_ig_inputs",)
     settings: list[tuple[str, ...]] = [first if aligned else (*first, "circuit.corruption=replace")]
     if whole:
