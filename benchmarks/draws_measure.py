@@ -17,6 +17,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +82,23 @@ class Outcomes:
     Args:
         run: a run, whose test documents, prompt and precision are those of all others.
         texts: settings of the plain texts; None measures no forgetting.
+        documents: number of test documents that are drawn; None takes as many as the run.
     """
 
-    def __init__(self, run: ReportRun, texts: EvaluationConfig | None) -> None:
+    def __init__(
+        self, run: ReportRun, texts: EvaluationConfig | None, documents: int | None = None
+    ) -> None:
         config = run.config
-        self.data = _settings(DataConfig, config["data"])
+        self.data = data = _settings(DataConfig, config["data"])
+        if documents is not None:
+            data = replace(data, sizes=replace(data.sizes, test=documents))
         self.half = config["trainer"]["precision"] == "bf16"
-        model, tokenizer = library.load(config["model"]["path"])
-        self.layers = int(model.config.num_hidden_layers)
+        self.model, tokenizer = library.load(config["model"]["path"])
+        self.layers = int(self.model.config.num_hidden_layers)
         encoding = _settings(EncodingConfig, config["encoding"])
-        encoder = Encoder(tokenizer, encoding, context_length(model.config))
+        encoder = Encoder(tokenizer, encoding, context_length(self.model.config))
         cache = Path(config["cache_dir"])
-        corpus = read_corpus(self.data, "test", cache)
+        corpus = read_corpus(data, "test", cache)
         encoded = encoder.corpus(corpus, "data.test", cache)
         self.examples = [encoded[i] for i in range(len(encoded))]
         self.texts: list[list[int]] = []
@@ -103,15 +109,18 @@ class Outcomes:
                 self.texts += [
                     encoder.text(one.document)[: encoder.max_length] for one in found.documents
                 ]
+
+    def before(self) -> dict[str, Any]:
+        """Return the losses of the model before training, with the documents' and texts' ids."""
         with self._precision():
-            self.base = {
-                "documents": [one.id for one in self.examples],
-                "nll": _rounded(reference_losses(model, self.examples)),
-                "texts": self.names,
-                "text_nll": _rounded(
-                    [one.nll for one in text_losses(model, None, self.texts, BATCH)]
-                ),
-            }
+            nll = reference_losses(self.model, self.examples)
+            texts = text_losses(self.model, None, self.texts, BATCH)
+        return {
+            "documents": [one.id for one in self.examples],
+            "nll": _rounded(nll),
+            "texts": self.names,
+            "text_nll": _rounded([one.nll for one in texts]),
+        }
 
     def of(self, run: ReportRun) -> dict[str, Any]:
         """Return what a run's model learned and forgot, as numbers."""
@@ -132,7 +141,7 @@ class Outcomes:
             "parameters": run.summary["trainable_parameters"],
             "steps": run.summary["steps"],
             "validation": [[step, round(loss, 5)] for step, loss in run.losses],
-            "commit": run.directory.read_config()["environment"]["commit"],
+            "commit": run.directory.read_config()["environment"].get("commit"),
             "nll": _rounded(nll),
             "text_nll_change": _rounded([one.nll - (one.base_nll or 0.0) for one in texts]),
             "text_kl": _rounded([one.kl or 0.0 for one in texts]),
@@ -164,6 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("records", type=Path, help="folder of the files")
     parser.add_argument("sweeps", type=Path, nargs="+", help="sweeps of trainings")
+    parser.add_argument("--documents", type=int, help="number of test documents, if fewer")
     parser.add_argument("--texts", help="file of texts that are read as plain text")
     parser.add_argument("--column", default="document", help="column of these texts")
     parser.add_argument("--count", type=int, default=100, help="number of these texts")
@@ -183,8 +193,12 @@ def main() -> None:
             retention_documents=arguments.count,
         )
     arguments.records.mkdir(parents=True, exist_ok=True)
-    outcomes = Outcomes(todo[0], texts)
-    _write(arguments.records / f"{BASE}.json", outcomes.base)
+    outcomes = Outcomes(todo[0], texts, arguments.documents)
+    base = arguments.records / f"{BASE}.json"
+    if not base.exists():
+        _write(base, outcomes.before())
+    elif json.loads(base.read_text())["documents"] != [one.id for one in outcomes.examples]:
+        parser.error(f"{base}: is of other documents; take another folder")
     for run in todo:
         found = outcomes.of(run)
         _write(arguments.records / f"{run.path.name}.json", found)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from sumcirc.figures.views import draw
 from sumcirc.placement.variance import CHOICE, Anova, anova
@@ -132,6 +133,34 @@ def table(records: Records) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [*start, *rows]]
 
 
+def further_margin(means: Values) -> float:
+    """Return half the width of the interval in which one further draw lies with 95 %.
+
+    It is t(N-1) s sqrt(1 + 1/N), and assumes that the draws' means are normal.
+
+    Args:
+        means: [draws] mean loss of each draw.
+    """
+    count = len(means)
+    quantile = -float(stdtrit(count - 1, 0.025))
+    return quantile * float(means.std(ddof=1)) * float(np.sqrt(1 + 1 / count))
+
+
+def spread_lines(records: Records) -> list[str]:
+    """Return lines that say whether the random draws differ by more than documents' noise."""
+    choice = among_draws(records).sources[CHOICE]
+    means = np.array([arm.nll.mean() for arm in records.draws])
+    middle, margin = float(means.mean()), further_margin(means)
+    noise = np.sqrt(choice.mean_square / choice.f / len(records.base))
+    return [
+        f"F({choice.degrees}, {choice.error_degrees:,.0f}) = {choice.f:.1f},"
+        f" p {choice.p_value:.1g}",
+        f"from {means.min():.3f} to {means.max():.3f} nats a token, standard deviation"
+        f" {means.std(ddof=1):.4f}; by dialogues' noise alone it would be {noise:.4f}",
+        f"one further draw would lie between {middle - margin:.3f} and {middle + margin:.3f}",
+    ]
+
+
 def repeat_lines(records: Records) -> list[str]:
     """Return a line for each repeat: how far its loss is from that of the first seed."""
     first = {arm.name: arm for arm in records.arms}
@@ -176,13 +205,7 @@ def main() -> None:
     options = command.parse_args()
     records = read(options.records)
     print("\n".join(table(records)))
-    found = among_draws(records)
-    choice = found.sources[CHOICE]
-    print(
-        f"\nrandom draws: F({choice.degrees}, {choice.error_degrees:.0f}) = {choice.f:.1f},"
-        f" p {choice.p_value:.2g}; standard deviation of the draws"
-        f" {np.sqrt(max(0.0, choice.component)):.4f} nats beyond documents' noise"
-    )
+    print("\n" + "\n".join(spread_lines(records)))
     print("\n".join(repeat_lines(records)))
     if options.figure:
         draw(picture(records), options.figure)

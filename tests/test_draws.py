@@ -111,3 +111,14 @@ def test_draws_that_differ_are_told_from_noise_of_documents(tables: Any, folder:
     source = found.sources["sets"]
     assert (source.f, source.degrees, source.error_degrees) == (pytest.approx(ratio), 2, 398)
     assert source.p_value < 1e-6
+
+    spread = scores.mean(1).std(ddof=1)
+    noise = np.sqrt((rest**2).sum() / (2 * 199) / 200)
+    (_, told, further) = tables.spread_lines(tables.read(folder))
+    assert (
+        f"standard deviation {spread:.4f}; by dialogues' noise alone it would be {noise:.4f}"
+        in told
+    )
+    means = scores.mean(1)
+    margin = 4.302652729911275 * means.std(ddof=1) * np.sqrt(4 / 3)  # t(2) at 0.975
+    assert further.endswith(f"between {means.mean() - margin:.3f} and {means.mean() + margin:.3f}")

@@ -1,0 +1,52 @@
+"""The tables of docs/results/placement-real.md are those of its records."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.record import RECORDS
+
+PAGE = (RECORDS.parent / "placement-real.md").read_text(encoding="utf-8")
+FOLDER = RECORDS / "placement-real"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("draws_tables")
+
+
+def test_the_page_states_its_records(tables: Any) -> None:
+    records = tables.read(FOLDER / "runs")
+    lines = [*tables.table(records), *tables.spread_lines(records)]
+    assert [line for line in lines if line not in PAGE] == []
+
+
+def test_the_page_states_what_the_draws_bring(tables: Any) -> None:
+    records = tables.read(FOLDER / "runs")
+    (whole,) = (arm for arm in records.arms if arm.name == "all")
+    gain = (records.base - whole.nll).mean()
+    shares = [100 * (records.base - arm.nll).mean() / gain for arm in records.draws]
+    assert f"they bring {min(shares):.0f} to {max(shares):.0f} % of what" in PAGE
+    means = [arm.nll.mean() for arm in records.draws]
+    kl = [arm.kl.mean() for arm in records.draws]
+    assert f"within {max(means) - min(means):.3f} nats of each other" in PAGE
+    assert f"goes from {min(kl):.3f} to {max(kl):.3f}" in PAGE
+    assert f"the model before training has {records.base.mean():.3f}" in PAGE
+
+
+def test_the_page_states_the_rates() -> None:
+    rows = csv.DictReader((FOLDER / "rates.csv").read_text(encoding="utf-8").splitlines())
+    losses: dict[float, dict[str, float]] = {}
+    for row in rows:
+        loss = float(row["validation_nll"])
+        losses.setdefault(float(row["learning_rate"]), {})[row["step"]] = loss
+    for rate, at in losses.items():
+        assert f"| {rate:g} | {at['20']:.3f} | {at['40']:.3f} |" in PAGE
+    assert min(losses, key=lambda rate: losses[rate]["40"]) == 0.006
