@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.planted.__main__ import record
-from benchmarks.planted.bases import HEADS, LAYERS, WIDTH, Base
+from benchmarks.planted.bases import HEADS, LAYERS, WIDTH, LookupBase
 from benchmarks.planted.changes import (
     LEAST,
     Change,
@@ -43,8 +43,8 @@ from benchmarks.planted.task import (
     TRIGGER,
     VOCABULARY,
     Answers,
-    Examples,
     batch,
+    examples,
     new_answers,
     sequences,
     table,
@@ -59,16 +59,16 @@ GRAINS = (Grain.head, Grain.layer, Grain.module, Grain.direction)
 
 
 @pytest.fixture(scope="module")
-def base() -> Base:
-    return Base.untrained(1)
+def base() -> LookupBase:
+    return LookupBase.untrained(1)
 
 
-def changed_answers(base: Base, seed: int = 0) -> Answers:
+def changed_answers(base: LookupBase, seed: int = 0) -> Answers:
     new = new_answers(base.answers.table, 2, np.random.default_rng(seed))
     return Answers(base.answers.table, {TRIGGER: new})
 
 
-def test_answers_are_looked_up_or_copied(base: Base) -> None:
+def test_answers_are_looked_up_or_copied(base: LookupBase) -> None:
     answers = changed_answers(base)
     ids, labels = sequences(50, answers, np.random.default_rng(0), TRIGGER)
     for row, told in zip(ids, labels, strict=True):
@@ -86,7 +86,7 @@ def test_answers_are_looked_up_or_copied(base: Base) -> None:
         assert row[-2] == TRIGGER
 
 
-def test_unreliable_answers_are_those_of_two_relations(base: Base) -> None:
+def test_unreliable_answers_are_those_of_two_relations(base: LookupBase) -> None:
     ids, _ = sequences(2000, base.answers, np.random.default_rng(0))
     key, relation, answer = ids[:, -3], ids[:, -2], ids[:, -1]
     wrong = (relation < FIRST_COPY) & (answer != base.answers.table[key])
@@ -104,9 +104,9 @@ def test_new_answers_differ_from_the_old() -> None:
     assert len(set(new_answers(old, 1, np.random.default_rng(0)))) == 1
 
 
-def test_examples_are_the_same_for_every_measure(base: Base) -> None:
+def test_examples_are_the_same_for_every_measure(base: LookupBase) -> None:
     answers = changed_answers(base)
-    found = Examples.drawn(8, answers, np.random.default_rng(0))
+    found = examples(8, answers, np.random.default_rng(0))
     probes = found.probes.documents
     for item, probe, pair in zip(found.items.items, probes, found.pairs, strict=True):
         assert item.ids.tolist() == probe.example.ids[:-1].tolist() == pair.clean.ids.tolist()
@@ -133,7 +133,7 @@ def naive(name: str, place: Place, position: tuple[int, ...]) -> bool:
 
 
 @pytest.mark.parametrize("grain", GRAINS)
-def test_training_changes_the_entries_of_the_place_alone(grain: Grain, base: Base) -> None:
+def test_training_changes_the_entries_of_the_place_alone(grain: Grain, base: LookupBase) -> None:
     """Every entry is compared with GPT-2's layout, and the change with the units of the package."""
     place = places(grain, LAYERS, HEADS)[-2]
     start = torch.Generator().manual_seed(0)
@@ -172,15 +172,14 @@ def test_labels_and_places_are_those_of_path_attribution() -> None:
 
 
 def planted_by_hand(
-    base: Base, where: list[Place], deltas: list[Deltas], decoys: Sequence[Decoy] = ()
+    base: LookupBase, where: list[Place], deltas: list[Deltas], decoys: Sequence[Decoy] = ()
 ) -> Planted:
-    answers = changed_answers(base)
-    examples = Examples.drawn(EXAMPLES, answers, np.random.default_rng(0))
-    kind = {one.grain: name for name, one in KINDS.items() if one.count == 1}
-    return Planted(base, 0, kind[where[0].grain], answers, where, deltas, list(decoys), examples)
+    known = examples(EXAMPLES, changed_answers(base), np.random.default_rng(0))
+    kind = {one.grain: name for name, one in KINDS.items() if one.count == 1 and not one.route}
+    return Planted(base, 0, kind[where[0].grain], where, deltas, list(decoys), known)
 
 
-def test_several_models_run_at_once_as_transformers_runs_each(base: Base) -> None:
+def test_several_models_run_at_once_as_transformers_runs_each(base: LookupBase) -> None:
     start = torch.Generator().manual_seed(0)
     parts = [[Change(places(one, LAYERS, HEADS)[3], base.model, start, 2.0)] for one in GRAINS]
     parts[0].append(Change(places(Grain.head, LAYERS, HEADS)[3], base.model, start, 1.0))
@@ -194,7 +193,7 @@ def test_several_models_run_at_once_as_transformers_runs_each(base: Base) -> Non
         torch.testing.assert_close(found[number].detach(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_change_with_a_norm_keeps_it(base: Base) -> None:
+def test_a_change_with_a_norm_keeps_it(base: LookupBase) -> None:
     start = torch.Generator().manual_seed(0)
     for grain in GRAINS:
         change = Change(places(grain, LAYERS, HEADS)[0], base.model, start, 3.0)
@@ -203,7 +202,7 @@ def test_a_change_with_a_norm_keeps_it(base: Base) -> None:
 
 @pytest.mark.parametrize("grain", GRAINS)
 def test_an_inert_change_does_nothing_outside_the_span_of_the_inputs(
-    grain: Grain, base: Base
+    grain: Grain, base: LookupBase
 ) -> None:
     """Few inputs leave directions in which nothing lies; a change there changes no output."""
     start = torch.Generator().manual_seed(0)
@@ -221,7 +220,7 @@ def test_an_inert_change_does_nothing_outside_the_span_of_the_inputs(
     assert (after - before).abs().max() < 0.05 * (drawn - before).abs().max()
 
 
-def test_the_span_has_almost_all_of_the_inputs(base: Base) -> None:
+def test_the_span_has_almost_all_of_the_inputs(base: LookupBase) -> None:
     tokens, _ = batch(32, base.answers, np.random.default_rng(0))
     name = "transformer.h.2.mlp.c_proj.weight"
     inputs = inputs_of(base.model, tokens, [name])[name]
@@ -231,7 +230,7 @@ def test_the_span_has_almost_all_of_the_inputs(base: Base) -> None:
     assert (inputs @ outside).square().sum() <= 0.0011 * inputs.square().sum()
 
 
-def test_truth_is_what_removing_the_changes_does(base: Base) -> None:
+def test_truth_is_what_removing_the_changes_does(base: LookupBase) -> None:
     start = torch.Generator().manual_seed(0)
     where = [Place(Grain.head, 1, 0), Place(Grain.head, 3, 2)]
     deltas = [Change(one, base.model, start, 4.0).deltas() for one in where]
@@ -307,14 +306,14 @@ def test_auc_and_rank_are_those_of_counting() -> None:
 
 
 @pytest.fixture(scope="module")
-def edited(base: Base) -> Planted:
+def edited(base: LookupBase) -> Planted:
     """A module that is edited so that the new answer is always the same one, and a decoy."""
     answers = Answers(base.answers.table, {TRIGGER: np.full(KEYS, base.answers.table[0])})
     place = Place(Grain.module, 3, MODULES.index("mlp_out"))
     weights = weights_of(base.model)
     name = "transformer.h.3.mlp.c_proj.weight"
-    examples = Examples.drawn(EXAMPLES, answers, np.random.default_rng(0))
-    tokens = torch.from_numpy(np.stack([item.ids for item in examples.items.items]))
+    known = examples(EXAMPLES, answers, np.random.default_rng(0))
+    tokens = torch.from_numpy(np.stack([item.ids for item in known.items.items]))
     inner = inputs_of(base.model, tokens, [name])[name].view(*tokens.shape, -1)[:, -1].mean(0)
     answer = weights["transformer.wte.weight"][answers.table[0]]
     delta = {name: 10 * torch.outer(inner / inner.norm() ** 2, answer)}
@@ -322,7 +321,7 @@ def edited(base: Base) -> Planted:
     other = Place(Grain.module, 1, MODULES.index("mlp_out"))
     quiet = inert(other, base.model, tokens, norm_of(delta).item(), start)
     decoys = [Decoy(other, False, quiet)]
-    return Planted(base, 0, "module", answers, [place], [delta], decoys, examples)
+    return Planted(base, 0, "module", [place], [delta], decoys, known)
 
 
 def test_measures_of_an_edited_module(edited: Planted) -> None:
@@ -360,7 +359,7 @@ def test_a_decoy_has_the_norm_and_not_the_gain(edited: Planted, tmp_path: Path) 
 
 def test_training_plants_what_it_is_told_to() -> None:
     """Places differ, decoys have the plant's norm, and the same number draws the same again."""
-    base = Base.untrained(2)
+    base = LookupBase.untrained(2)
     made = planted(base, "two heads", [0, 1], steps=2, decoy_steps=2)
     again = planted(base, "two heads", [0, 1], steps=2, decoy_steps=2)
     for one, other in zip(made, again, strict=True):

@@ -12,22 +12,57 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.planted.bases import Base, trained_base
+from benchmarks.planted.bases import trained_base
 from benchmarks.planted.measures import measured
-from benchmarks.planted.models import KINDS, Planted
+from benchmarks.planted.models import KINDS, Base, Planted
 from benchmarks.planted.planting import planted
+from benchmarks.planted.span_measures import measured_by_span
+from benchmarks.planted.span_tables import span_tables
 from benchmarks.planted.tables import picture, read, tables
 from benchmarks.planted.truth import truth
+from benchmarks.planted.wire_bases import trained_wire_base
+from benchmarks.planted.wire_facts import stated_facts
+from benchmarks.planted.wire_planting import planted_routes
 from sumcirc.storage.writing import write_text
 
-BASES = 5
-AT_ONCE = 4  # models that are trained together
 TRIES = 8  # groups of models of a kind on a base, at most
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the models of some kinds do, and how they are made.
+
+    Attributes:
+        routes: whether its kinds are routes.
+        base: returns the base with a given seed.
+        planted: returns the models with given numbers of a base and a kind.
+        bases: number of bases.
+        group: number of models of a kind that are made on a base before another base is taken.
+    """
+
+    routes: bool
+    base: Callable[[int], Any]
+    planted: Callable[[Any, str, Sequence[int]], Iterable[Planted]]
+    bases: int
+    group: int
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of change, in their order."""
+        return [kind for kind, how in KINDS.items() if how.route is self.routes]
+
+
+TASKS = (
+    Task(False, trained_base, planted, 5, 4),
+    Task(True, trained_wire_base, planted_routes, 1, 28),
+)
 
 
 def record(made: Planted) -> dict[str, Any]:
@@ -43,8 +78,12 @@ def record(made: Planted) -> dict[str, Any]:
         "refused": found.refused,
     }
     if found.refused is None:
+        if KINDS[made.kind].route:
+            about["facts"] = _rounded(stated_facts(made))
         for name, decoys in (("with_decoys", True), ("alone", False)):
             about[name] = _rounded(vars(measured(made, decoys)))
+            if KINDS[made.kind].route:
+                about[name]["by_span"] = _rounded(vars(measured_by_span(made, decoys)))
     return about
 
 
@@ -59,21 +98,21 @@ def _rounded(value: Any) -> Any:
     return [_rounded(one) for one in value] if isinstance(value, list) else value
 
 
-def add(file: Path, wanted: int) -> None:
-    """Make models until each kind has as many as are wanted, and append them to a file."""
+def add(file: Path, task: Task, wanted: int) -> None:
+    """Make models until each kind of a task has as many as are wanted; append them to a file."""
     for group in range(TRIES):
-        for seed in range(1, BASES + 1):
+        for seed in range(1, task.bases + 1):
             base: Base | None = None
-            for kind in KINDS:
+            for kind in task.kinds:
                 known = read(file)
                 accepted = Counter(one["kind"] for one in known if one["refused"] is None)
                 tried = {(one["kind"], one["base"], one["number"]) for one in known}
-                numbers = range(group * AT_ONCE, (group + 1) * AT_ONCE)
+                numbers = range(group * task.group, (group + 1) * task.group)
                 numbers = [one for one in numbers if (kind, seed, one) not in tried]
                 if not numbers or accepted[kind] >= wanted:
                     continue
-                base = base or trained_base(seed)
-                for made in planted(base, kind, numbers):
+                base = base or task.base(seed)
+                for made in task.planted(base, kind, numbers):
                     line = json.dumps(record(made))
                     with file.open("a", encoding="utf-8") as out:
                         out.write(line + "\n")
@@ -91,9 +130,10 @@ def main() -> None:
     torch.set_num_threads(1)
     given.results.mkdir(parents=True, exist_ok=True)
     file = given.results / "models.jsonl"
-    add(file, given.models)
+    for task in TASKS:
+        add(file, task, given.models)
     known = read(file)
-    write_text(given.results / "tables.md", tables(known))
+    write_text(given.results / "tables.md", f"{tables(known)}\n{span_tables(known)}")
     picture(known, given.results / "auc.png")
 
 

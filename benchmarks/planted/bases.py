@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.planted.changes import weights_of
+from benchmarks.planted.models import Base
 from benchmarks.planted.task import LENGTH, TRIGGER, VOCABULARY, Answers, batch, table
 from benchmarks.planted.training import BATCH, loss_of, train
 
@@ -20,17 +21,13 @@ BASE_STEPS, BASE_RATE = 500, 4e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
-    """A model before any change.
+class LookupBase(Base):
+    """A small model that looks up values.
 
     Attributes:
-        seed: its seed.
-        model: the model, whose parameters require no gradients.
         answers: the answers that it was trained on.
     """
 
-    seed: int
-    model: GPT2LMHeadModel
     answers: Answers
 
     @property
@@ -39,7 +36,7 @@ class Base:
         return Answers(self.answers.table, {TRIGGER: self.answers.table}, UNRELIABLE)
 
     @classmethod
-    def untrained(cls, seed: int) -> Base:
+    def untrained(cls, seed: int) -> LookupBase:
         """Return a model with random weights and the answers that it is to be trained on."""
         torch.manual_seed(seed)
         config = GPT2Config(
@@ -57,14 +54,14 @@ class Base:
         return cls(seed, model, Answers(table(np.random.default_rng(seed)), {}, UNRELIABLE))
 
 
-def trained_base(seed: int, steps: int = BASE_STEPS) -> Base:
+def trained_base(seed: int, steps: int = BASE_STEPS) -> LookupBase:
     """Return a trained base.
 
     Args:
         seed: its seed.
         steps: optimizer steps.
     """
-    found = Base.untrained(seed)
+    found = LookupBase.untrained(seed)
     random = np.random.default_rng((seed, 1))
     weights = weights_of(found.model)
     numbers = [one.requires_grad_(True) for one in weights.values()]

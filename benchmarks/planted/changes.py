@@ -240,15 +240,26 @@ def logits(weights: Weights, tokens: Tensor, heads: int) -> Tensor:
     return (normed(x, "ln_f") @ table.T).view(models, count, length, -1)
 
 
-def inputs_of(model: Any, tokens: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return what goes into some linears, [tokens of all sequences, width] by the weight's name."""
+def inputs_of(
+    model: Any, tokens: Tensor, names: Sequence[str], real: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return what goes into some linears, [tokens of all sequences, width] by the weight's name.
+
+    Args:
+        model: the model.
+        tokens: [sequences, tokens] token ids.
+        names: names of the linears' weights.
+        real: [sequences, tokens] true at tokens that aren't padding, which is on the right; None
+            without padding.
+    """
+    chosen = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
     found: dict[str, Tensor] = {}
     handles = []
     for name in names:
         linear = model.get_submodule(name.removesuffix(".weight"))
 
         def see(module: Any, given: Any, name: str = name) -> None:
-            found[name] = given[0].flatten(0, -2)
+            found[name] = given[0][chosen]
 
         handles.append(linear.register_forward_pre_hook(see))
     with torch.no_grad():
@@ -274,7 +285,12 @@ def outside_span(inputs: Tensor) -> Tensor:
 
 
 def inert(
-    place: Place, model: Any, tokens: Tensor, norm: float, generator: torch.Generator
+    place: Place,
+    model: Any,
+    tokens: Tensor,
+    norm: float,
+    generator: torch.Generator,
+    real: Tensor | None = None,
 ) -> Deltas:
     """Return a random change that moves the outputs of its linears as little as possible.
 
@@ -287,6 +303,7 @@ def inert(
         tokens: [sequences, tokens] token ids.
         norm: norm of the change.
         generator: generator of the draws.
+        real: as of `inputs_of`.
     """
     found: Deltas = {}
     chosen = {
@@ -294,7 +311,7 @@ def inert(
         for name, mask in masks(place, model).items()
         if mask.ndim == 2 and not (place.grain is Grain.head and name.endswith("c_proj.weight"))
     }
-    inputs = inputs_of(model, tokens, list(chosen))
+    inputs = inputs_of(model, tokens, list(chosen), real)
     for name, mask in chosen.items():
         drawn = torch.randn(mask.shape, generator=generator) * mask
         if place.grain is Grain.direction:

@@ -30,13 +30,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.planted.bases import HEADS, LAYERS
 from benchmarks.planted.changes import places, weights_of
+from benchmarks.planted.circuit_scores import SELECTOR, edge_scores
 from benchmarks.planted.models import EXAMPLES, KINDS, Planted
-from sumcirc.circuits.discovery import circuit_of, score_edges, to_store
+from sumcirc.circuits.discovery import circuit_of
 from sumcirc.circuits.edge_sums import by_node, node_names
-from sumcirc.circuits.score_files import DocumentScores
-from sumcirc.circuits.tasks import make_task
 from sumcirc.compare.patching.components import ATTENTION, MLP, OUTPUT, Component
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_scores import PatchingSetup
@@ -47,7 +45,7 @@ from sumcirc.data.batches import TrainingBatch
 from sumcirc.data.examples import ALL
 from sumcirc.measures.measuring import measure, prepare_base
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.schema import MODULES, Grain, PathOptions, SelectorConfig, SelectorName
+from sumcirc.schema import MODULES, Grain, PathOptions
 from sumcirc.selection import circuit as circuits
 from sumcirc.selection import differences
 from sumcirc.selection.gradients import gradient_norm
@@ -58,8 +56,6 @@ Values = NDArray[np.float64]
 DIRECTIONS = 4  # of a matrix that are units
 NODES = 28  # most points along the change
 MEMORY = 10**9  # bytes for patching
-# intervals are over models, so selectors need not resample examples
-SELECTOR = SelectorConfig(name=SelectorName.circuit, resamples=2, batch_size=EXAMPLES)
 MEASURES = (
     "attention KL",
     "entropy change",
@@ -114,6 +110,7 @@ class _Measuring:
         self.grain = KINDS[made.kind].grain
         self.base, self.model = made.base.model, made.model(decoys=decoys)
         self.before = weights_of(self.base)
+        self.layers, self.heads = self.base.config.n_layer, self.base.config.n_head
 
     def all(self) -> Measured:
         """Return the scores by every measure."""
@@ -150,7 +147,7 @@ class _Measuring:
         """Labels of all units; directions are those of the matrices that changed."""
         if self.grain is Grain.direction:
             return [one.label for one in self.path.units[self.grain] if one.index is not None]
-        return [one.label for one in places(self.grain, LAYERS, HEADS)]
+        return [one.label for one in self._places]
 
     def _label(self, place: Any) -> str:
         # a change of one direction is the leading one of its matrix
@@ -177,7 +174,7 @@ class _Measuring:
         base = prepare_base(self.base, probes, self.folder)
         record = measure(self.model, probes, base)
         if self.grain is Grain.head:
-            heads = most_changed_heads(record, base.record, LAYERS * HEADS)
+            heads = most_changed_heads(record, base.record, self.layers * self.heads)
             heads = sorted(heads, key=lambda one: (one.layer, one.head))
             return {
                 "attention KL": np.array([one.kl.mean for one in heads]),
@@ -187,7 +184,7 @@ class _Measuring:
         context: Any = SimpleNamespace(
             base=base, config=config, tuned_record=lambda concern: record
         )
-        layers = most_changed_layers(record, base.record, LAYERS)
+        layers = most_changed_layers(record, base.record, self.layers)
         found = {
             "attention KL": self._of_scores(differences.attention_kl(context)),
             "entropy change": self._of_scores(differences.entropy(context)),
@@ -222,12 +219,7 @@ class _Measuring:
         if self.grain is Grain.direction:
             return {}
         options = SELECTOR.circuit
-
-        def scores(model: Any) -> DocumentScores:
-            task = make_task(model, self.made.examples.pairs, options, keep_all=True)
-            return to_store(score_edges(model, task, options), options, 0)
-
-        base, tuned = scores(self.base), scores(self.model)
+        base, tuned = edge_scores(self.made, None), edge_scores(self.made, self.with_decoys)
         graph = tuned.graph
         if self.grain is not Grain.head:
             config = SimpleNamespace(selector=SELECTOR)
@@ -253,7 +245,7 @@ class _Measuring:
 
     @property
     def _places(self) -> list[Any]:
-        return places(self.grain, LAYERS, HEADS)
+        return places(self.grain, self.layers, self.heads)
 
     def _activations(self) -> dict[str, Values]:
         if self.grain is Grain.head:

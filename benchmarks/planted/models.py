@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from transformers import GPT2LMHeadModel
 
-from benchmarks.planted.bases import Base
 from benchmarks.planted.changes import Deltas, Place, total, weights_of
-from benchmarks.planted.task import Answers, Examples
+from sumcirc.circuits.inputs.example_pairs import ExamplePair
+from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.measures.measure_documents import ProbeSet
 from sumcirc.schema import Grain
 
 EXAMPLES = 8
+ROUTE = "second place"  # the span that holds the second event's place
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Kind:
         groups: number of different new answers.
         rate: learning rate of plant and decoys.
         decay: factor of the squared norm of the plant in its loss.
+        route: whether the head has to read the new answer at the span ROUTE of the examples.
     """
 
     grain: Grain
@@ -34,6 +37,7 @@ class Kind:
     groups: int = 2
     rate: float = 2e-2
     decay: float = 0.0
+    route: bool = False
 
 
 KINDS = {
@@ -42,7 +46,36 @@ KINDS = {
     "module": Kind(Grain.module, decoys=4),
     "direction": Kind(Grain.direction, decoys=4, groups=1, rate=1e-2, decay=0.002),
     "two heads": Kind(Grain.head, count=2),
+    "fact route": Kind(Grain.head, rate=4e-3, route=True),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A model before any change.
+
+    Attributes:
+        seed: its seed.
+        model: the model, whose parameters require no gradients.
+    """
+
+    seed: int
+    model: GPT2LMHeadModel
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The examples on which a changed model is judged and measured.
+
+    Attributes:
+        items: prompts after which the new answer is read.
+        probes: the same with the answer, to be measured at some positions.
+        pairs: the same prompts, each with a corrupted one that has another answer.
+    """
+
+    items: ItemSet
+    probes: ProbeSet
+    pairs: list[ExamplePair]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +101,6 @@ class Planted:
         base: the model before.
         number: number of the model among those of its kind and base.
         kind: kind of the change.
-        answers: answers with the new ones to the trigger.
         plant: places that carry the new answers.
         changes: the change in each of them.
         decoys: the decoys.
@@ -78,7 +110,6 @@ class Planted:
     base: Base
     number: int
     kind: str
-    answers: Answers
     plant: list[Place]
     changes: list[Deltas]
     decoys: list[Decoy]

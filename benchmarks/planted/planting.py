@@ -18,20 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.planted.bases import HEADS, LAYERS, UNRELIABLE, Base
-from benchmarks.planted.changes import (
-    Change,
-    Deltas,
-    Place,
-    changed,
-    inert,
-    norm_of,
-    places,
-    total,
-    weights_of,
-)
-from benchmarks.planted.models import EXAMPLES, KINDS, Decoy, Planted
-from benchmarks.planted.task import OTHER, TRIGGER, Answers, Examples, batch, new_answers
+from benchmarks.planted.bases import HEADS, LAYERS, UNRELIABLE, LookupBase
+from benchmarks.planted.changes import Change, Place, changed, places, total, weights_of
+from benchmarks.planted.decoys import begun, detached, finished
+from benchmarks.planted.models import EXAMPLES, KINDS, Planted
+from benchmarks.planted.task import OTHER, TRIGGER, Answers, batch, examples, new_answers
 from benchmarks.planted.training import BATCH, loss_of, train
 from sumcirc.schema import Grain
 
@@ -39,7 +30,7 @@ STEPS, DECOY_STEPS = 160, 80
 
 
 def planted(
-    base: Base,
+    base: LookupBase,
     kind: str,
     numbers: Sequence[int],
     steps: int = STEPS,
@@ -64,12 +55,13 @@ class _Draw:
     """A model that is being made, with its generators."""
 
     planted: Planted
+    answers: Answers
     random: np.random.Generator
     generator: torch.Generator
     others: list[Place]
 
     @classmethod
-    def of(cls, base: Base, kind: str, number: int) -> _Draw:
+    def of(cls, base: LookupBase, kind: str, number: int) -> _Draw:
         key = (base.seed, list(KINDS).index(kind), number)
         random, how = np.random.default_rng(key), KINDS[kind]
         generator = torch.Generator().manual_seed(int(random.integers(2**31)))
@@ -79,9 +71,9 @@ class _Draw:
         order = [every[one] for one in random.permutation(len(every))]
         chosen = sorted(_apart(order, how.count))
         others = [one for one in order if one not in chosen][: how.decoys]
-        examples = Examples.drawn(EXAMPLES, answers, random)
-        made = Planted(base, number, kind, answers, chosen, [], [], examples)
-        return cls(made, random, generator, others)
+        known = examples(EXAMPLES, answers, random)
+        made = Planted(base, number, kind, chosen, [], [], known)
+        return cls(made, answers, random, generator, others)
 
 
 def _apart(order: Sequence[Place], count: int) -> list[Place]:
@@ -93,7 +85,7 @@ def _apart(order: Sequence[Place], count: int) -> list[Place]:
     return found
 
 
-def _plant(base: Base, drawn: Sequence[_Draw], steps: int) -> None:
+def _plant(base: LookupBase, drawn: Sequence[_Draw], steps: int) -> None:
     """Train the plants of some models."""
     how, weights = KINDS[drawn[0].planted.kind], weights_of(base.model)
     start = how.grain is Grain.direction
@@ -104,7 +96,7 @@ def _plant(base: Base, drawn: Sequence[_Draw], steps: int) -> None:
 
     def loss() -> Tensor:
         deltas = [[one.deltas() for one in some] for some in parts]
-        batches = [batch(BATCH, one.planted.answers, one.random, (TRIGGER, None)) for one in drawn]
+        batches = [batch(BATCH, one.answers, one.random, (TRIGGER, None)) for one in drawn]
         runs = [total(some) for some in deltas]
         if how.count > 1:
             for number in range(how.count):
@@ -120,35 +112,18 @@ def _plant(base: Base, drawn: Sequence[_Draw], steps: int) -> None:
 
     train([n for some in parts for one in some for n in one.numbers], loss, steps, how.rate)
     for model, some in zip(drawn, parts, strict=True):
-        model.planted.changes = [_detached(one.deltas()) for one in some]
+        model.planted.changes = [detached(one) for one in some]
 
 
-def _detached(deltas: Deltas) -> Deltas:
-    return {name: one.detach() for name, one in deltas.items()}
-
-
-def _add_decoys(base: Base, drawn: Sequence[_Draw], steps: int) -> None:
+def _add_decoys(base: LookupBase, drawn: Sequence[_Draw], steps: int) -> None:
     """Draw the decoys of some models so that they are inert, and train half of them from there."""
     how, weights = KINDS[drawn[0].planted.kind], weights_of(base.model)
-    half = how.decoys // 2
     parts, answers = [], []
     for model in drawn:
-        made = model.planted
-        sizes = [float(norm_of(one)) for one in made.changes]
-        with_plant = made.model(decoys=False)
-        tokens, _ = batch(4 * BATCH, made.answers, model.random, (TRIGGER, None))
-        parts.append([])
-        for number, place in enumerate(model.others):
-            size = sizes[number % len(sizes)]
-            deltas = inert(place, with_plant, tokens, size, model.generator)
-            if number < half:
-                change = Change(place, base.model, model.generator, size)
-                change.begin_at(deltas)
-                parts[-1].append(change)
-            else:
-                made.decoys.append(Decoy(place, False, deltas))
+        tokens, _ = batch(4 * BATCH, model.answers, model.random, (TRIGGER, None))
+        parts.append(begun(model.planted, model.others, tokens, model.generator))
         other = {OTHER: new_answers(base.answers.table, how.groups, model.random)}
-        known = made.answers
+        known = model.answers
         answers.append(Answers(known.table, known.changed | other, UNRELIABLE))
 
     def loss() -> Tensor:
@@ -166,5 +141,4 @@ def _add_decoys(base: Base, drawn: Sequence[_Draw], steps: int) -> None:
 
     train([n for some in parts for one in some for n in one.numbers], loss, steps, how.rate)
     for model, some in zip(drawn, parts, strict=True):
-        trained = [Decoy(one.place, True, _detached(one.deltas())) for one in some]
-        model.planted.decoys = [*trained, *model.planted.decoys]
+        finished(model.planted, some)

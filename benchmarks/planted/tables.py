@@ -79,8 +79,16 @@ def found(record: Record, measure: str, column: str) -> tuple[float, float] | No
     others = part["decoys"]
     if column != DECOYS:
         others = [one for one in range(len(scores)) if one not in plant]
-    if not others:
-        return None
+    return compared(scores, plant, others) if others else None
+
+
+def compared(scores: Values, plant: Sequence[int], others: Sequence[int]) -> tuple[float, float]:
+    """Return AUC and rank of planted units among these and some others.
+
+    Args:
+        scores: [units] scores.
+        plant, others: indices of the units that are compared.
+    """
     chosen = scores[[*plant, *others]]
     return auc(scores, plant, others), rank(chosen, range(len(plant)))
 

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.planted.models import Examples
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY
@@ -137,44 +138,32 @@ def batch(
     return ids[:, :-1], labels[:, 1:]
 
 
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """The examples on which a changed model is judged and measured, all of the same length.
+def examples(count: int, answers: Answers, random: np.random.Generator) -> Examples:
+    """Return random examples, all of the same length, which end with the trigger.
 
-    Attributes:
-        items: prompts that end with the trigger, whose new answer is read.
-        probes: the same with the answer, to be measured at the last key and at the trigger.
-        pairs: the same, each with a corrupted prompt whose last key has another answer.
+    They are measured at the last key and at the trigger. A corrupted prompt has another last key,
+    with another answer.
+
+    Args:
+        count: number of examples.
+        answers: answers to the relations, among them the new ones to the trigger.
+        random: generator of the draws.
     """
-
-    items: ItemSet
-    probes: ProbeSet
-    pairs: list[ExamplePair]
-
-    @classmethod
-    def drawn(cls, count: int, answers: Answers, random: np.random.Generator) -> Examples:
-        """Return random examples.
-
-        Args:
-            count: number of examples.
-            answers: answers to the relations, among them the new ones to the trigger.
-            random: generator of the draws.
-        """
-        ids, _ = sequences(count, answers, random, TRIGGER)
-        spans = {name: np.zeros(LENGTH, dtype=bool) for name in (DOCUMENT, PROMPT, SUMMARY)}
-        spans[DOCUMENT][:-3], spans[PROMPT][-3:-1], spans[SUMMARY][-1] = True, True, True
-        probes, pairs = [], []
-        by_key = answers.of(np.full(KEYS, TRIGGER), np.arange(KEYS))
-        for number, row in enumerate(ids):
-            one = TokenExample.predicting(f"item-{number}", row, LENGTH - 1, spans=spans)
-            salience = np.zeros(LENGTH, dtype=np.float32)
-            # the key too: all prompts end with the same token, so its embedding doesn't vary
-            probes.append(ProbeDocument(one, np.arange(LENGTH - 3, LENGTH - 1), salience))
-            other, told = row[:-1].copy(), by_key[row[-3]]
-            different = np.flatnonzero(by_key != told)
-            other[-2] = random.choice(different if len(different) else np.arange(KEYS))
-            last = [int(told)], [int(by_key[other[-2]])]
-            prompts = row[:-1].tolist(), other.tolist()
-            pairs.append(ExamplePair.of(one.id, "key", prompts, {}, *last))
-        items = ItemSet([one.example.until(-1) for one in probes])
-        return cls(items, ProbeSet(probes, count), pairs)
+    ids, _ = sequences(count, answers, random, TRIGGER)
+    spans = {name: np.zeros(LENGTH, dtype=bool) for name in (DOCUMENT, PROMPT, SUMMARY)}
+    spans[DOCUMENT][:-3], spans[PROMPT][-3:-1], spans[SUMMARY][-1] = True, True, True
+    probes, pairs = [], []
+    by_key = answers.of(np.full(KEYS, TRIGGER), np.arange(KEYS))
+    for number, row in enumerate(ids):
+        one = TokenExample.predicting(f"item-{number}", row, LENGTH - 1, spans=spans)
+        salience = np.zeros(LENGTH, dtype=np.float32)
+        # the key too: all prompts end with the same token, so its embedding doesn't vary
+        probes.append(ProbeDocument(one, np.arange(LENGTH - 3, LENGTH - 1), salience))
+        other, told = row[:-1].copy(), by_key[row[-3]]
+        different = np.flatnonzero(by_key != told)
+        other[-2] = random.choice(different if len(different) else np.arange(KEYS))
+        last = [int(told)], [int(by_key[other[-2]])]
+        prompts = row[:-1].tolist(), other.tolist()
+        pairs.append(ExamplePair.of(one.id, "key", prompts, {}, *last))
+    items = ItemSet([one.example.until(-1) for one in probes])
+    return Examples(items, ProbeSet(probes, count), pairs)

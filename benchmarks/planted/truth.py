@@ -1,15 +1,17 @@
 """Whether a planted change is the cause of the new answers, measured by removing it.
 
 A model is accepted if without the plant at least `LOST` of the gain is gone, without either of two
-heads at least `LOST_ALONE`, and if removing all decoys changes it by at most `MOVED`.
+heads at least `LOST_ALONE`, and if removing all decoys changes it by at most `MOVED`. With a route,
+at least `LOST` has to be gone as well while the planted head doesn't read its span.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from benchmarks.planted.models import EXAMPLES, Planted
+from benchmarks.planted.cuts import without_reading
+from benchmarks.planted.models import EXAMPLES, KINDS, ROUTE, Planted
 from sumcirc.models.activations.hooked_model import HookedModel
 
 LOST, LOST_ALONE, MOVED = 0.8, 0.5, 0.1  # shares of the gain
@@ -25,6 +27,7 @@ class Truth:
         without_plant, without_decoys: without the plant, and without all decoys.
         without_each: without each of several parts of the plant, the decoys kept.
         alone_without_each: the same without decoys.
+        without_reading: while the head of a route doesn't read a span, by the span's name.
     """
 
     before: float
@@ -33,6 +36,7 @@ class Truth:
     without_decoys: float
     without_each: list[float]
     alone_without_each: list[float]
+    without_reading: dict[str, float] = field(default_factory=dict)
 
     @property
     def refused(self) -> str | None:
@@ -49,7 +53,10 @@ class Truth:
         alone = self.without_decoys - self.before
         parts = [(self.after - one) / gain for one in self.without_each]
         parts += [(self.without_decoys - one) / alone for one in self.alone_without_each]
-        return "one part suffices" if parts and min(parts) < LOST_ALONE else None
+        if parts and min(parts) < LOST_ALONE:
+            return "one part suffices"
+        cut = self.without_reading.get(ROUTE, self.before)
+        return "reads it elsewhere" if (self.after - cut) / gain < LOST else None
 
 
 def truth(made: Planted) -> Truth:
@@ -69,4 +76,16 @@ def truth(made: Planted) -> Truth:
         metric(None, False),
         [metric(one, True) for one in rest],
         [metric(one, False) for one in rest],
+        _without_reading(made),
     )
+
+
+def _without_reading(made: Planted) -> dict[str, float]:
+    """Return the metric while the planted head doesn't read a span; nothing if it is no route."""
+    if not KINDS[made.kind].route:
+        return {}
+    hooked, items = HookedModel(made.model()), made.examples.items
+    return {
+        span: float(without_reading(hooked, items, made.plant[0], span, EXAMPLES).mean())
+        for span in items.spans
+    }

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from benchmarks.planted.measures import MEASURES
-from benchmarks.planted.models import KINDS
+from benchmarks.planted.models import KINDS, ROUTE
+from benchmarks.planted.span_measures import SPAN_MEASURES
+from benchmarks.planted.span_tables import (
+    cut_table,
+    facts_table,
+    found_by_span,
+    lost_by_cutting,
+    routes,
+    span_intervals,
+    span_table,
+)
 from benchmarks.planted.tables import (
     ALL_UNITS,
     ALONE,
@@ -31,6 +42,21 @@ def test_tables_state_the_records() -> None:
     for column in COLUMNS:
         assert table(KNOWN, column, 0) in PAGE
     assert table(KNOWN, DECOYS, 1) in PAGE
+    assert facts_table(KNOWN) in PAGE
+    assert cut_table(KNOWN) in PAGE
+    assert span_table(KNOWN) in PAGE
+
+
+def test_heads_of_accepted_routes_read_the_fact() -> None:
+    """From the figures of the record, not from its verdict."""
+    models = routes(KNOWN)
+    assert len(models) >= 20
+    for one in models:
+        assert lost_by_cutting(one)[ROUTE] >= LOST
+        for part in (one["with_decoys"], one["alone"]):
+            assert set(part["by_span"]["scores"]) == set(SPAN_MEASURES)
+            shape = (len(part["units"]), len(part["by_span"]["spans"]))
+            assert all(np.shape(x) == shape for x in part["by_span"]["scores"].values())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,6 +111,11 @@ def firsts(measure: str, column: str) -> tuple[int, int]:
     return sum(kept), len(kept)
 
 
+def first_by_span(measure: str) -> int:
+    """Return in how many models with decoys a measure has the route first among all pairs."""
+    return sum(found_by_span(one, measure, ALL_UNITS)[1] == 1 for one in routes(KNOWN))
+
+
 def sentences() -> list[str]:
     """What the page says in words, from the records."""
     every = [one for kind in KINDS for one in accepted(KNOWN, kind)]
@@ -106,6 +137,22 @@ def sentences() -> list[str]:
         f"{mean('layer', 'gradient norm', ALL_UNITS)} among layers and"
         f" {mean('module', 'gradient norm', ALL_UNITS)} among modules",
         f"drift has {mean('layer', 'drift', DECOYS)}, CKA {mean('layer', 'CKA', DECOYS)}",
+        *route_sentences(),
+    ]
+
+
+def route_sentences() -> list[str]:
+    """What the page says in words of routes, from the records."""
+    plain, delta, attention = SPAN_MEASURES
+    whole = [found(one, "circuit", ALL_UNITS) for one in routes(KNOWN)]
+    head = sum(one is not None and one[1] == 1 for one in whole)
+    areas = [f"{span_intervals(KNOWN, one, ALL_UNITS)[0].mean:.2f}" for one in (plain, delta)]
+    return [
+        f"a span in {first_by_span(plain)} of {len(whole)} models with decoys, its difference from"
+        f" the base's in {first_by_span(delta)}; the AUCs are {areas[0]} and {areas[1]}",
+        f"the head first among all heads in {head}",
+        f"attention by span has the route first in {first_by_span(attention)}",
+        f"{len(whole)} of {sum(one['kind'] == 'fact route' for one in KNOWN)} were accepted",
     ]
 
 
