@@ -47,7 +47,7 @@ FEW = 3  # examples
 @pytest.fixture(scope="module")
 def base() -> WireBase:
     encoder = wire_encoder()
-    model = load_model(ModelConfig(name="tiny", path="tiny")).eval().requires_grad_(False)
+    model: Any = load_model(ModelConfig(name="tiny", path="tiny")).eval().requires_grad_(False)
     return WireBase(1, model, encoder, list(islice(reports(encoder, "train", 0), 24)))
 
 
@@ -221,7 +221,8 @@ def test_a_copying_head_writes_the_place_that_it_reads(base: WireBase, some: lis
     made = Planted(
         base, 0, KIND, [head], [copying(base.model, head, some)], [], examples(base.encoder, 1, 0)
     )
-    model, own = made.model(), slice(32, 64)
+    model: Any = made.model()
+    own = slice(32, 64)
     table = model.transformer.wte.weight
     attention = model.transformer.h[3].attn
     value = attention.c_attn.weight[:, 2 * width :][:, own]
