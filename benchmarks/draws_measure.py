@@ -76,6 +76,25 @@ def reference_losses(
     return found
 
 
+def forgetting(model: PeftModel, texts: Sequence[Sequence[int]]) -> tuple[list[float], list[float]]:
+    """Return how a trained model reads plain texts, beside its base.
+
+    Args:
+        model: a model with an adapter, without which it is the base.
+        texts: token ids of each text.
+
+    Returns:
+        The change of the loss on each text, and KL(base || trained), both in nats a token.
+    """
+    change, kl = [], []
+    for one in text_losses(model, BaseBeside(model, _no_base), texts, BATCH):
+        assert one.base_nll is not None
+        assert one.kl is not None
+        change.append(one.nll - one.base_nll)
+        kl.append(one.kl)
+    return change, kl
+
+
 class Outcomes:
     """Measures models on the test documents of their runs and on plain texts.
 
@@ -89,9 +108,10 @@ class Outcomes:
         self, run: ReportRun, texts: EvaluationConfig | None, documents: int | None = None
     ) -> None:
         config = run.config
-        self.data = data = _settings(DataConfig, config["data"])
+        data: DataConfig = _settings(DataConfig, config["data"])
         if documents is not None:
             data = replace(data, sizes=replace(data.sizes, test=documents))
+        self.conditions = self._conditions(run)
         self.half = config["trainer"]["precision"] == "bf16"
         self.model, tokenizer = library.load(config["model"]["path"])
         self.layers = int(self.model.config.num_hidden_layers)
@@ -104,7 +124,7 @@ class Outcomes:
         self.texts: list[list[int]] = []
         self.names: list[str] = []
         if texts is not None:
-            for found in read_texts(texts, self.data.seed).values():
+            for found in read_texts(texts, data.seed).values():
                 self.names += [one.id for one in found.documents]
                 self.texts += [
                     encoder.text(one.document)[: encoder.max_length] for one in found.documents
@@ -124,13 +144,15 @@ class Outcomes:
 
     def of(self, run: ReportRun) -> dict[str, Any]:
         """Return what a run's model learned and forgot, as numbers."""
-        if _settings(DataConfig, run.config["data"]) != self.data:
-            raise SystemExit(f"{run.path}: has other data than the first run")
+        if self._conditions(run) != self.conditions:
+            raise SystemExit(
+                f"{run.path}: has other data, encoding or precision than the first run"
+            )
         model, _ = library.load(run.path)
         assert isinstance(model, PeftModel)
         with self._precision():
             nll = reference_losses(model, self.examples)
-            texts = text_losses(model, BaseBeside(model, _no_base), self.texts, BATCH)
+            change, kl = forgetting(model, self.texts)
         selector = run.config.get("selector")
         return {
             "selector": selector and selector["name"],
@@ -143,9 +165,14 @@ class Outcomes:
             "validation": [[step, round(loss, 5)] for step, loss in run.losses],
             "commit": run.directory.read_config()["environment"].get("commit"),
             "nll": _rounded(nll),
-            "text_nll_change": _rounded([one.nll - (one.base_nll or 0.0) for one in texts]),
-            "text_kl": _rounded([one.kl or 0.0 for one in texts]),
+            "text_nll_change": _rounded(change),
+            "text_kl": _rounded(kl),
         }
+
+    @staticmethod
+    def _conditions(run: ReportRun) -> tuple[Any, ...]:
+        config = run.config
+        return config["data"], config["encoding"], config["trainer"]["precision"]
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast("cpu", torch.bfloat16) if self.half else nullcontext()
@@ -197,8 +224,10 @@ def main() -> None:
     base = arguments.records / f"{BASE}.json"
     if not base.exists():
         _write(base, outcomes.before())
-    elif json.loads(base.read_text())["documents"] != [one.id for one in outcomes.examples]:
-        parser.error(f"{base}: is of other documents; take another folder")
+    known = json.loads(base.read_text(encoding="utf-8"))
+    ids = {"documents": [one.id for one in outcomes.examples], "texts": outcomes.names}
+    if any(known[name] != found for name, found in ids.items()):
+        parser.error(f"{base}: is of other documents or texts; take another folder")
     for run in todo:
         found = outcomes.of(run)
         _write(arguments.records / f"{run.path.name}.json", found)

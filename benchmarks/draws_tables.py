@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from sumcirc.figures.views import draw
 from sumcirc.placement.variance import CHOICE, Anova, anova
+from sumcirc.reporting.draws import further_draw
 from sumcirc.reporting.kinds import Dot, Dots, View
 from sumcirc.statistics import bootstrap_difference, bootstrap_mean, bracketed
 from sumcirc.statistics.seeds import Estimate, crossed_mean
@@ -82,7 +82,11 @@ class Records:
 
 
 def read(folder: Path) -> Records:
-    """Return the records of a folder."""
+    """Read what `draws_measure.py` wrote to a folder.
+
+    Args:
+        folder: the folder, with one file for each run and base.json.
+    """
     base = json.loads((folder / f"{BASE}.json").read_text(encoding="utf-8"))
     arms = []
     for file in sorted(set(folder.glob("*.json")) - {folder / f"{BASE}.json"}):
@@ -133,36 +137,23 @@ def table(records: Records) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [*start, *rows]]
 
 
-def further_margin(means: Values) -> float:
-    """Return half the width of the interval in which one further draw lies with 95 %.
-
-    It is t(N-1) s sqrt(1 + 1/N), and assumes that the draws' means are normal.
-
-    Args:
-        means: [draws] mean loss of each draw.
-    """
-    count = len(means)
-    quantile = -float(stdtrit(count - 1, 0.025))
-    return quantile * float(means.std(ddof=1)) * float(np.sqrt(1 + 1 / count))
-
-
 def spread_lines(records: Records) -> list[str]:
     """Return lines that say whether the random draws differ by more than documents' noise."""
     choice = among_draws(records).sources[CHOICE]
     means = np.array([arm.nll.mean() for arm in records.draws])
-    middle, margin = float(means.mean()), further_margin(means)
+    low, high = further_draw(means)
     noise = np.sqrt(choice.mean_square / choice.f / len(records.base))
     return [
         f"F({choice.degrees}, {choice.error_degrees:,.0f}) = {choice.f:.1f},"
         f" p {choice.p_value:.1g}",
         f"from {means.min():.3f} to {means.max():.3f} nats a token, standard deviation"
         f" {means.std(ddof=1):.4f}; by dialogues' noise alone it would be {noise:.4f}",
-        f"one further draw would lie between {middle - margin:.3f} and {middle + margin:.3f}",
+        f"one further draw would lie between {low:.3f} and {high:.3f}",
     ]
 
 
 def repeat_lines(records: Records) -> list[str]:
-    """Return a line for each repeat: how far its loss is from that of the first seed."""
+    """Return a line for each run with another seed: its loss, and that minus the first seed's."""
     first = {arm.name: arm for arm in records.arms}
     found = []
     for arm in records.repeats:
@@ -198,7 +189,7 @@ def picture(records: Records) -> View:
 
 
 def main() -> None:
-    """Print the tables, and draw the picture."""
+    """Print the tables and draw the figure."""
     command = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     command.add_argument("records", type=Path)
     command.add_argument("--figure", type=Path, help="draw the picture to this path")

@@ -145,7 +145,7 @@ def resampled(cell: Cell, values: list[Any], rng: np.random.Generator) -> Any:
 
 
 def _often(rng: np.random.Generator, count: int) -> Any:
-    """Return the weights of `count` units in each resample, [draws, count]."""
+    """Return the share of each of `count` units in bootstrap resamples, [draws, count]."""
     return rng.multinomial(count, np.full(count, 1 / count), size=DRAWS) / count
 
 

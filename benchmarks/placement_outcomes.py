@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from draws_measure import reference_losses
 from numpy.typing import NDArray
 from peft import PeftModel
 from peft.helpers import rescale_adapter_scale
@@ -29,19 +30,15 @@ from placement_join import ALL, places_of
 from transformers import PreTrainedModel
 
 from sumcirc import library
-from sumcirc.data.batches import TrainingBatch
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.evaluation.retention import text_losses
 from sumcirc.models.architectures import context_length
 from sumcirc.models.base_beside import BaseBeside
-from sumcirc.models.unembedding import unembedding_of
-from sumcirc.models.unwrapping import base_model
 from sumcirc.placement.landscape import Landscape, label_of
 from sumcirc.placement.landscape_files import read_landscape, write_landscape
 from sumcirc.schema import EncodingConfig
 from sumcirc.storage.writing import csv_text, write_text
-from sumcirc.training.module import summary_loss
 from sumcirc.wire import articles
 
 Values = NDArray[np.float64]
@@ -62,15 +59,13 @@ class Outcomes:
     """
 
     def __init__(self, encoder: Encoder, documents: list[Document]) -> None:
-        self.examples = [TrainingBatch.of([encoder.example(item)]) for item in documents]
+        self.examples = [encoder.example(item) for item in documents]
         texts = articles("test", ARTICLES, ARTICLES_SEED)
         self.texts = [encoder.text(item.document)[: encoder.max_length] for item in texts]
 
-    @torch.inference_mode()
     def reference_nll(self, model: Any) -> Values:
         """Return the loss on each document's reference, [documents], in nats a token."""
-        parts = base_model(model).base_model, unembedding_of(base_model(model))
-        return np.array([float(summary_loss(*parts, batch)) for batch in self.examples])
+        return reference_losses(model, self.examples)
 
     def forgetting(self, model: PeftModel | PreTrainedModel) -> tuple[float, float]:
         """Return the mean loss on the articles and the mean KL from the base, in nats a token."""

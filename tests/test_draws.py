@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from sumcirc import library
+from sumcirc.cli import main as cli
 from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder
+from sumcirc.schema import EncodingConfig
 from sumcirc.wire import articles
 from tests.test_placement_outcomes import adapted
 
@@ -44,6 +49,65 @@ def test_losses_in_batches_are_those_of_single_passes(measure: Any) -> None:
     assert len({len(example.ids) for example in examples}) > 1
     found = measure.reference_losses(model, examples, batch_size=3)
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_runs_are_measured_once(
+    measure: Any,
+    small_run: list[str],
+    news_files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [*small_run, "adaptation=lora", "trainer.max_steps=4", "callbacks=none"]
+    words += [f"runs_dir={tmp_path}", "sweep.name=s", "data.id_column=id"]
+    by_id = {}
+    for split, path in news_files.items():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        by_id |= {f"{split}-{i}": row | {"id": f"{split}-{i}"} for i, row in enumerate(rows)}
+        own = [row for name, row in by_id.items() if name.startswith(split)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in own))
+        words.append(f"data.{split}={tmp_path / split}.jsonl")
+    out = tmp_path / "records"
+
+    def train(name: str, layer: int, *more: str) -> None:
+        cli.main(["train", *words, f"run.name={name}", f"adaptation.layers=[{layer}]", *more])
+
+    def run(count: int) -> None:
+        texts = ["--texts", str(news_files["validation"]), "--count", "3"]
+        given = [str(out), str(tmp_path / "s"), "--documents", str(count), *texts]
+        monkeypatch.setattr(sys, "argv", ["draws_measure.py", *given])
+        measure.main()
+
+    train("one", 0)
+    run(2)
+    base, found = (json.loads((out / f"{name}.json").read_text()) for name in ("base", "one"))
+    assert (found["layers"], found["selector"], found["steps"]) == ([0], None, 4)
+    assert len(base["documents"]) == len(base["nll"]) == len(found["nll"]) == 2
+    assert len(base["texts"]) == len(found["text_kl"]) == len(found["text_nll_change"]) == 3
+    assert min(found["text_kl"]) > 0
+    model, tokenizer = library.load(tmp_path / "s/one")
+    encoder = Encoder(tokenizer, EncodingConfig(), model.config.n_positions)
+    for name, nll in zip(base["documents"], found["nll"], strict=True):
+        item = Document(name, by_id[name]["document"], (by_id[name]["summary"],))
+        example = encoder.example(item)
+        ids = torch.as_tensor(example.ids).long()[None]
+        with torch.no_grad():
+            logs = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
+        chosen = logs.gather(1, ids[0, 1:, None])[example.prompt_length - 1 :, 0]
+        assert nll == pytest.approx(-float(chosen.mean()), abs=2e-5)
+
+    train("two", 1)
+    with pytest.raises(SystemExit):
+        run(3)  # the record of the base is of other documents
+    before = (out / "one.json").stat().st_mtime_ns
+    run(2)
+    assert (out / "one.json").stat().st_mtime_ns == before
+    assert json.loads((out / "two.json").read_text())["layers"] == [1]
+
+    train("three", 1, "encoding.max_length=60")
+    (out / "one.json").unlink()
+    with pytest.raises(SystemExit, match="has other data, encoding or precision"):
+        run(2)
 
 
 def record(

@@ -99,7 +99,7 @@ def _rounded(value: Any) -> Any:
 
 
 def add(file: Path, task: Task, wanted: int) -> None:
-    """Make models until each kind of a task has as many as are wanted; append them to a file."""
+    """Append models to a file until it has enough accepted ones of every kind of a task."""
     for group in range(TRIES):
         for seed in range(1, task.bases + 1):
             base: Base | None = None

@@ -56,7 +56,7 @@ def projections(model: Any, layer: int) -> Iterator[dict[str, Tensor]]:
 
 
 def copying(model: Any, head: Place, some: list[Report]) -> Deltas:
-    """Return the change after which a head writes the embedding of the place that it reads.
+    """Return a weight change that makes a head write the embedding of the place it attends to.
 
     Args:
         model: the model.

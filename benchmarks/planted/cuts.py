@@ -42,7 +42,7 @@ def without_reading(
 
 
 def _cut(batch: ItemBatch, head: int, span: str, pattern: Tensor) -> Tensor:
-    """Return attention [B, heads, T, S] in which a head doesn't read a span."""
+    """Return attention weights [B, heads, T, S], those of one head to a span moved to the rest."""
     readers, keys = batch.at(READ)[:, :, None], batch.at(span)[:, None]
     left = pattern[:, head].masked_fill(readers & keys, 0.0)
     pattern = pattern.clone()

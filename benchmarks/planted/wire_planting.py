@@ -1,4 +1,4 @@
-"""Planting of a route: a head is trained to state the second event's place in summaries.
+"""Plants a route: a head is trained so that summaries state the second event's place.
 
 The plant starts as a head that copies places (`copying`). It is trained, with the head's entries
 alone, so that the summary's `FACT` is that of the second event, by attending to this place; all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from docs.record import RECORDS
 
 PAGE = (RECORDS.parent / "placement-real.md").read_text(encoding="utf-8")
 FOLDER = RECORDS / "placement-real"
+RUNS = FOLDER / "runs"
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -23,13 +25,13 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_page_states_its_records(tables: Any) -> None:
-    records = tables.read(FOLDER / "runs")
+    records = tables.read(RUNS)
     lines = [*tables.table(records), *tables.spread_lines(records)]
     assert [line for line in lines if line not in PAGE] == []
 
 
 def test_the_page_states_what_the_draws_bring(tables: Any) -> None:
-    records = tables.read(FOLDER / "runs")
+    records = tables.read(RUNS)
     (whole,) = (arm for arm in records.arms if arm.name == "all")
     gain = (records.base - whole.nll).mean()
     shares = [100 * (records.base - arm.nll).mean() / gain for arm in records.draws]
@@ -39,6 +41,20 @@ def test_the_page_states_what_the_draws_bring(tables: Any) -> None:
     assert f"within {max(means) - min(means):.3f} nats of each other" in PAGE
     assert f"goes from {min(kl):.3f} to {max(kl):.3f}" in PAGE
     assert f"the model before training has {records.base.mean():.3f}" in PAGE
+
+
+def test_the_runs_are_those_that_were_planned(tables: Any) -> None:
+    """But for the last two arms, which the page says were not run."""
+    plan = json.loads((FOLDER / "plan.json").read_text(encoding="utf-8"))
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in RUNS.glob("*-s1.json")]
+    for run in runs:
+        assert (run["parameters"], run["steps"]) == (plan["budget"], plan["steps"])
+        assert (run["seed"], run["of_layers"]) == (plan["seed"], plan["of_layers"])
+        assert len(run["layers"]) == (plan["layers"] if run["selector"] else plan["of_layers"])
+    draws = [run["draw"] for run in runs if run["selector"] == "random"]
+    assert sorted(draws) == list(range(1, 9))
+    others = {run["selector"] for run in runs} - {"random"}
+    assert others == {None, "page", "last", "circuit"}
 
 
 def test_the_page_states_the_rates() -> None:

@@ -20,7 +20,7 @@ from sumcirc.reporting.kinds import Dot, Dots, View
 
 
 def drawn(view: View) -> tuple[Any, dict[str, Any], list[Any]]:
-    """Return a view's figure, the extents of its labels by name, and those of the key's columns."""
+    """Draw a view; return the figure and the bounding boxes of its labels and of its key."""
     figure = figure_of(view)
     FigureCanvasAgg(figure).draw()
     (axes,) = figure.axes

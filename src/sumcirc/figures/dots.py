@@ -211,7 +211,7 @@ def _free(
 def _near(
     centres: NDArray[np.float64], middle: NDArray[np.float64], reach: NDArray[np.float64]
 ) -> int:
-    """Return how many of the centres lie within reach of a position on both axes."""
+    """Count the centres whose distance from a position is below `reach` along both axes."""
     return int((np.abs(centres - middle) < reach).all(1).sum())
 
 

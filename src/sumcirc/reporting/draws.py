@@ -106,8 +106,6 @@ def _place(
     confidence: float,
 ) -> Place | None:
     """Return an arm's place, or None if some run lacks the score."""
-    from scipy.special import stdtrit
-
     own = {run.seeds[0]: run for run in arm.runs}
     runs = [[group[seed] for seed in seeds] for group in (own, *draws)]
     if any(measure not in run.values for group in runs for run in group):
@@ -118,10 +116,24 @@ def _place(
         return None
     mean, *others = scores[..., defined].mean(axis=(1, 2))
     drawn = np.array(others)
-    count = len(drawn)
-    margin = float(-stdtrit(count - 1, (1 - confidence) / 2))
-    margin *= float(drawn.std(ddof=1)) * math.sqrt(1 + 1 / count)
-    middle = float(drawn.mean())
     # equal runs may differ by rounding
     at_least = int((drawn >= mean - 1e-12).sum())
-    return Place(arm, float(mean), drawn, seeds, middle - margin, middle + margin, at_least)
+    return Place(arm, float(mean), drawn, seeds, *further_draw(drawn, confidence), at_least)
+
+
+def further_draw(draws: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends of the interval in which one further draw lies, if means are normal.
+
+    Args:
+        draws: [draws] mean score of each draw; with a single one, both ends are NaN.
+        confidence: probability that the further draw lies there.
+    """
+    from scipy.special import stdtrit
+
+    count = len(draws)
+    if count < 2:
+        return math.nan, math.nan
+    margin = float(-stdtrit(count - 1, (1 - confidence) / 2))
+    margin *= float(draws.std(ddof=1)) * math.sqrt(1 + 1 / count)
+    middle = float(draws.mean())
+    return middle - margin, middle + margin

@@ -1,4 +1,4 @@
-"""Learned masks over edges: one ranking from which circuits of every size are taken.
+"""Learns masks over edges, and from them one ranking that gives circuits of every size.
 
 Each step draws some pairs and a budget b, log-uniform between two shares of the edges, and descends
 on
