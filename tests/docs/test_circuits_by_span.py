@@ -1,4 +1,4 @@
-"""The section on the built-in model in docs/circuits-by-span.md states its record."""
+"""The sections on two models in docs/circuits-by-span.md state their records."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sumcirc.storage.reading import fitted
 from sumcirc.tracking.shapes.span_shapes import SpansFile
 
 FILE = RECORDS / "circuits-by-span" / "built-in.json"
+REAL = RECORDS / "circuits-by-span" / "smollm2-dialogsum.json"
 PAGE = RECORDS.parents[1] / "circuits-by-span.md"
 KINDS = ("query", "key", "value", "mlp", "logits")
 
@@ -91,3 +92,39 @@ def test_the_circuits(record: Any, page: str) -> None:
         f" [{ends}] % of a document's own"
     ) in page
     assert f"{record['pairs']} pairs chose the units and {record['held_out_pairs']} judged" in page
+
+
+def test_the_section_on_a_real_model(record: Any, page: str) -> None:
+    real = json.loads(REAL.read_text(encoding="utf-8"))
+    spans = fitted(real["spans"], REAL, SpansFile, "spans")
+    assert markdown_table(span_tables(spans)[-1]).strip() in PAGE.read_text(encoding="utf-8")
+    whole, before = _by_kind(spans), _by_kind(record["spans"])
+    assert (
+        f"({100 * whole['query']:.0f} and {100 * whole['key']:.0f} %, on the built-in model"
+        f" {100 * before['query']:.1f} and {100 * before['key']:.1f} %), values"
+        f" {100 * whole['value']:.0f} %"
+    ) in page
+    shares = {
+        name: 100
+        * sum(one[kind] for one in spans["shares"] if one["span"] == name for kind in KINDS)
+        for name in ("salient", "document")
+    }
+    tokens = {name: 100 * spans["tokens"][name] for name in shares}
+    assert (
+        f"`salient` has {tokens['salient']:.0f} % of the tokens and {shares['salient']:.0f} % of"
+        f" the scores, the rest of the dialogue {tokens['document']:.0f} % and"
+        f" {shares['document']:.0f} %"
+    ) in page
+    larger, each = spans["points"][1], spans["cancelled_by_document"]
+    assert f"{told(larger['faithfulness'])} with the larger size" in page
+    assert f"{larger['edges']:,} edges has {told(larger['plain'])}" in page
+    assert f"pair of spans ({told(larger['control'])})" in page
+    assert (
+        f"{100 * spans['cancelled']:.0f} % of the mean scores, and {100 * each['mean']:.0f}"
+        f" [{100 * each['low']:.0f}, {100 * each['high']:.0f}] % of a dialogue's own"
+    ) in page
+    assert (real["pairs"], real["held_out_pairs"]) == (8, 8)
+
+
+def _by_kind(spans: Any) -> dict[str, float]:
+    return {kind: sum(one[kind] for one in spans["shares"]) for kind in KINDS}
