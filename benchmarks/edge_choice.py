@@ -10,7 +10,7 @@ circuit's likeliest token is the model's, and by CPR and CMD over these sizes: t
 |1 - f| over sizes, divided by the range of sizes. Beside the default and the learned masks stand
 random circuits with as many edges of each kind and layer, each run on some of the pairs as `sumcirc
 circuit` does. Intervals resample the judged pairs; differences from the default are paired by
-document. Faithfulness is in KL, for the sorter in the difference of the two answers' logits. An
+document. `--controls` names other ways that get random circuits. Faithfulness is in KL, for the sorter in the difference of the two answers' logits. An
 adapter is merged into its base. All that was computed is kept in the results folder, so that an
 interrupted run continues where it stopped; records hold numbers only, no texts.
 """
@@ -180,6 +180,7 @@ def main() -> None:
     command.add_argument("--sizes", type=float, nargs="*", default=[0.01, 0.02, 0.05, 0.1])
     command.add_argument("--metrics", nargs="*", help="metrics to attribute; by default all")
     command.add_argument("--ways", nargs="*", help="ways beside the default; by default all")
+    command.add_argument("--controls", nargs="*", default=[], help="ways that get random circuits")
     command.add_argument("--steps", type=int, default=100, help="steps by which masks are learned")
     command.add_argument("--step-pairs", type=int, default=2, help="pairs of such a step")
     command.add_argument("--memory", type=float, default=4.0, help="GB beside the model")
@@ -262,7 +263,7 @@ def compare(
         judge.run({f"{name} {size:g}": kept for size, kept in circuits.items()})
         rows += [row_of(judge, name, default, size, kept) for size, kept in circuits.items()]
         areas.append(area_row(judge, name, default, options.sizes))
-        if name in (default, LEARNED):
+        if name in (default, LEARNED, *options.controls):
             controlled[name] = circuits
         write()
     for name, circuits in controlled.items():

@@ -21,14 +21,22 @@ from sumcirc.circuits.ensembles import mean_rank, mean_share
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
 from sumcirc.circuits.masks.learning import EdgeMaskSettings, learn_edges
+from sumcirc.circuits.patching.evaluator import Evaluator
 from sumcirc.circuits.resamples import edge_scores, on_edges
 from sumcirc.circuits.sign_filter import SignFilter
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.schema import Aggregation, Method
+from sumcirc.schema import AT_CLEAN, Aggregation, Method
 
 Values = NDArray[np.float64]
 
 LABELS = {"kl": "kl", "nll": "nll", "logit_difference": "logit difference"}
+SIZES = "mean of |score|"
+# methods beside EAP-IG over inputs
+METHODS = {
+    Method.clean_corrupted: "clean-corrupted",
+    Method.relp: "RelP",
+    Method.eap_ig_activations: "EAP-IG over activations",
+}
 SIGN = SignFilter(0.95)
 LEARNED, RANDOM_START = "learned masks", "learned masks, random start"
 
@@ -75,6 +83,16 @@ class Scorer:
 
         return self._kept(f"scores-{metric}-{method.value}", make)
 
+    def gaps(self, metric: str) -> Values:
+        """Return how far corruption takes a metric from the model's, [pairs]."""
+
+        def make() -> Values:
+            by = pair_metric(metric, self.tokens)
+            ends = Evaluator(self.model, self.tokens, by, batch=self.batch, memory=self.memory)
+            return ends.empty.metric - ends.full.metric
+
+        return self._kept(f"gaps-{metric}", make)
+
     def learned(self, start: Values, name: str, metric: str) -> Values:
         """Return the ranking of learned masks, [sources, destinations].
 
@@ -113,6 +131,23 @@ def _aggregated(scorer: Scorer, metric: str, how: Aggregation) -> Values:
 
 def _signed(scorer: Scorer, metric: str) -> Values:
     return aggregated(scorer.documents(metric), Aggregation.mean)
+
+
+def _by_gap(scorer: Scorer, metric: str) -> Values:
+    """Size of the mean of scores in shares of each pair's gap, which is bounded from below."""
+    gaps = np.abs(scorer.gaps(metric))
+    bounded = np.maximum(gaps, np.median(gaps) / 4)
+    return np.abs((scorer.documents(metric) / bounded[:, None, None]).mean(0))
+
+
+def _by_document(scorer: Scorer, metric: str) -> Values:
+    """Mean of each score's share of the document's sum of |score|: all documents count alike."""
+    sizes = np.abs(scorer.documents(metric))
+    return (sizes / sizes.sum((1, 2), keepdims=True)).mean(0)
+
+
+def _by_method(scorer: Scorer, metric: str, method: Method, how: Aggregation) -> Values:
+    return np.abs(aggregated(scorer.documents(metric, method), how))
 
 
 def _filtered(scorer: Scorer, metric: str) -> Values:
@@ -155,12 +190,21 @@ def ways(metrics: Sequence[str]) -> dict[str, Way]:
     for metric in metrics:
         name = LABELS[metric]
         found[f"{name}, |mean|"] = partial(_aggregated, metric=metric, how=Aggregation.mean)
-        found[f"{name}, mean of |score|"] = partial(
+        found[f"{name}, {SIZES}"] = partial(
             _aggregated, metric=metric, how=Aggregation.mean_absolute
         )
         if metric == own:
             found[f"{name}, mean"] = partial(_signed, metric=metric)
             found[f"{name}, sign filter {SIGN.least:g}"] = partial(_filtered, metric=metric)
+    label = LABELS[own]
+    found[f"{label}, |mean| by gap"] = partial(_by_gap, metric=own)
+    found[f"{label}, share by document"] = partial(_by_document, metric=own)
+    for method, name in METHODS.items():
+        # KL from the clean run has no gradient there, where RelP takes it
+        metric = own if method not in AT_CLEAN or own != "kl" else "nll"
+        for how, said in ((Aggregation.mean, "|mean|"), (Aggregation.mean_absolute, SIZES)):
+            way = partial(_by_method, metric=metric, method=method, how=how)
+            found[f"{LABELS[metric]}, {name}, {said}"] = way
     found["mean rank of scores"] = partial(_ensemble, metrics=metrics, combine=mean_rank)
     found["mean share of scores"] = partial(_ensemble, metrics=metrics, combine=mean_share)
     found[LEARNED] = partial(_learned, metric=own)
