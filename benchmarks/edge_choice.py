@@ -10,9 +10,10 @@ circuit's likeliest token is the model's, and by CPR and CMD over these sizes: t
 |1 - f| over sizes, divided by the range of sizes. Beside the default and the learned masks stand
 random circuits with as many edges of each kind and layer, each run on some of the pairs as `sumcirc
 circuit` does. Intervals resample the judged pairs; differences from the default are paired by
-document. `--controls` names other ways that get random circuits. Faithfulness is in KL, for the sorter in the difference of the two answers' logits. An
-adapter is merged into its base. All that was computed is kept in the results folder, so that an
-interrupted run continues where it stopped; records hold numbers only, no texts.
+document. `--controls` names other ways that get random circuits. Faithfulness is in KL, for the
+sorter in the difference of the two answers' logits. An adapter is merged into its base. All that
+was computed is kept in the results folder, so that an interrupted run continues where it stopped;
+records hold numbers only, no texts.
 """
 
 from __future__ import annotations

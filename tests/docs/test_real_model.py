@@ -257,17 +257,30 @@ def test_the_page_states_what_an_untrained_instruction_gives() -> None:
     record = json.loads((RECORDS / "real-model/scitldr-chat.json").read_text())
     names = {"rouge1_f1": 100, "rouge2_f1": 100, "rougeL_f1": 100, "length": 1, "unended": 100}
     rows = {"before": record["systems"]["base"], "full fine-tuning": record["systems"]["full"]}
+    rows |= {"LoRA": record["systems"]["lora"]}
     rows |= {name: record["systems"][name] for name in ("lead-3", "oracle")}
     for title, scores in rows.items():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| {title}, abstracts |")]
         for name, factor in names.items():
             if name in scores:  # baselines have no limit to reach
                 assert f" {_cell(scores[name], factor)} |" in row, (title, name)
-    (row,) = [line for line in page.splitlines() if line.startswith("| change, abstracts |")]
-    for name, factor in names.items():
-        mean, low, high = (factor * record["change"][name][end] for end in ("mean", "low", "high"))
-        assert f" {mean:+.1f} [{low:+.1f}, {high:+.1f}] |" in row, name
-        assert record["change"][name]["n"] == 60
+    for title, change in (("full fine-tuning", "change"), ("LoRA", "change_lora")):
+        start = f"| change with {title}, abstracts |"
+        (row,) = [line for line in page.splitlines() if line.startswith(start)]
+        for name, factor in names.items():
+            mean, low, high = (
+                factor * record[change][name][end] for end in ("mean", "low", "high")
+            )
+            assert f" {mean:+.1f} [{low:+.1f}, {high:+.1f}] |" in row, (title, name)
+            assert record[change][name]["n"] == 60
+    with_name = record["outputs_naming_the_model"]
+    assert with_name == {"base": 0, "full": 10, "lora": 42}
+    assert "42 of the 60 answers" in page
+    assert "(10 after full fine-tuning, none before)" in page
+    mean, low, high = (
+        -100 * record["lora_minus_full"]["entity_precision"][e] for e in ("mean", "high", "low")
+    )
+    assert f"{mean:.1f} points less than after full fine-tuning [{low:.1f}, {high:.1f}]" in page
 
 
 def test_the_page_states_how_change_and_effect_agree() -> None:
