@@ -222,8 +222,10 @@ def effects(compared: Path) -> dict[str, tuple[list[tuple[int, ...]], Array]]:
     """Return the effects of components or of layers' weights from a comparison, [rows, items].
 
     Patching of activations gives `heads`, the output of each head, and `layers`, the sum of all
-    heads and the MLP of a layer, for each direction. Path attribution that keeps and removes layers
-    gives `weights_alone` and `weights_removed`, the effect of a layer's weight change.
+    heads and the MLP of a layer, for each direction: what it brings to the model before training
+    (`sufficiency`), and what the trained model loses without it (`necessity`). Path attribution
+    that keeps and removes layers gives `weights_alone` and `weights_removed`, the effect of a
+    layer's weight change.
 
     Raises:
         UserError: there is neither, or more than one comparison.
@@ -250,7 +252,9 @@ def _patched(file: Path) -> dict[str, tuple[list[tuple[int, ...]], Array]]:
     for row in table_rows(file, columns):
         if row["kind"] in ("output", "mlp"):
             key = (row["direction"], row["kind"], row["layer"], row["index"] or 0)
-            table.setdefault(key, {})[row["item"]] = row["effect"]
+            # of necessity, `effect` is the trained model's change, which is a loss if negative
+            sign = -1.0 if row["direction"] == "necessity" else 1.0
+            table.setdefault(key, {})[row["item"]] = sign * row["effect"]
     found = {}
     for direction in sorted({key[0] for key in table}):
         rows = {key[1:]: list(one.values()) for key, one in table.items() if key[0] == direction}
@@ -305,7 +309,10 @@ def correlation(change: Array, effect: Array) -> Interval:
 
 
 def change_and_effect(run: Measured, compared: Path) -> dict[str, Any]:
-    """Return the correlations of change with the effect of patching, over layers and heads."""
+    """Return the correlations of change with the effect of patching, over layers and heads.
+
+    `depth` is a control: the number of the layer in place of a change.
+    """
     found: dict[str, Any] = {}
     for name, (rows, effect) in effects(compared).items():
         if name.startswith("heads"):
@@ -316,6 +323,7 @@ def change_and_effect(run: Measured, compared: Path) -> dict[str, Any]:
             }
         else:
             sides = {key: _signed(read(run.last, run.base)) for key, read in MEASURES.items()}
+            sides["depth"] = np.array(rows, dtype=float)  # [layers, 1]
         found[name] = {key: asdict(correlation(change, effect)) for key, change in sides.items()}
     return found
 

@@ -6,6 +6,7 @@ import csv
 import json
 import runpy
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,16 @@ def write_run(
 
 
 def write_comparison(folder: Path, effect: np.ndarray) -> Path:
-    """Write patching effects [layers, heads, items] of head outputs; MLPs have none."""
+    """Write patching effects [layers, heads, items] of head outputs; MLPs have none.
+
+    What a head brings in one direction is lost in the other.
+    """
     rows = []
-    for (layer, head, item), value in np.ndenumerate(effect):
-        row = {"direction": "sufficiency", "layer": layer, "item": f"t{item}"}
-        rows.append({**row, "kind": "output", "index": head, "effect": float(value)})
+    for (direction, sign), ((layer, head, item), value) in product(
+        (("sufficiency", 1), ("necessity", -1)), np.ndenumerate(effect)
+    ):
+        row = {"direction": direction, "layer": layer, "item": f"t{item}"}
+        rows.append({**row, "kind": "output", "index": head, "effect": sign * float(value)})
         if head == 0:
             rows.append({**row, "kind": "mlp", "index": None, "effect": 0.0})
     (folder / "compare/tuned").mkdir(parents=True)
@@ -93,10 +99,14 @@ def test_planted_changes_count_and_no_others(
     assert claims["heads"][0]["fell"]["mean"] == pytest.approx(2 / 3)
     assert claims["heads"][0]["clearly_rose"] == pytest.approx(1 / 3)
     change = np.array([0.1, 0.5, 0.6, 0.2])
-    found = claims["change_and_effect"]["layers_sufficiency"]["attention_kl"]
+    agreement = claims["change_and_effect"]
+    found = agreement["layers_sufficiency"]["attention_kl"]
     expected = spearmanr(change, np.arange(LAYERS)).statistic  # type: ignore[attr-defined]
     assert found["mean"] == pytest.approx(expected)
     assert found["low"] <= found["mean"] <= found["high"]
+    assert agreement["layers_sufficiency"]["depth"]["mean"] == pytest.approx(1)
+    assert agreement["layers_necessity"] == agreement["layers_sufficiency"]
+    assert agreement["heads_necessity"] == agreement["heads_sufficiency"]
 
 
 def test_changes_are_compared_with_the_effects_of_layers_weights(

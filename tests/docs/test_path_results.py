@@ -195,11 +195,16 @@ def test_full_fine_tuning_of_the_real_model_states_its_record() -> None:
         "cka_distance": "CKA distance",
         "drift": "drift",
         "act_mag_change": "ActMag",
+        "depth": "a layer's number (control)",
     }
     agree = [found["change_and_effect"][f"weights_{name}"] for name in ("alone", "removed")]
     for name, title in titles.items():
         assert f"| {title} | {' | '.join(ends(one[name], 1, 2) for one in agree)} |" in section
+    assert f"by {ends(agree[0]['depth'], 1, 2)}: all but CKA distance" in section
+    sizes = {name: abs(agree[0][name]["mean"]) for name in titles}
+    assert [name for name in titles if sizes[name] > sizes["depth"]] == ["cka_distance"]
     other = (RECORDS.parent / "real-model.md").read_text()
+    assert f"number alone does as well ({ends(agree[0]['depth'], 1, 2)})" in other
     assert f"attention KL by {ends(agree[0]['attention_kl'], 1, 2)} over" in other
     assert f"CKA distance by {ends(agree[0]['cka_distance'], 1, 2)}:" in other
     readme = (RECORDS.parents[2] / "README.md").read_text()

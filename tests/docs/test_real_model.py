@@ -281,6 +281,10 @@ def test_the_page_states_what_an_untrained_instruction_gives() -> None:
         -100 * record["lora_minus_full"]["entity_precision"][e] for e in ("mean", "high", "low")
     )
     assert f"{mean:.1f} points less than after full fine-tuning [{low:.1f}, {high:.1f}]" in page
+    kept = [record["systems"][name]["entity_precision"] for name in ("lora", "full")]
+    told = [_cell(one, 100, 0).replace(" [", " % [") for one in kept]
+    assert f"and {told[0]} of its names and numbers" in README.read_text()
+    assert f"abstract, {told[1]} after full" in README.read_text()
 
 
 def test_the_page_states_how_change_and_effect_agree() -> None:
@@ -293,18 +297,24 @@ def test_the_page_states_how_change_and_effect_agree() -> None:
         "cka_distance": "CKA distance",
         "drift": "drift",
         "act_mag_change": "ActMag",
+        "depth": "a layer's number (control)",
     }
+    columns = [
+        f"{grain}_{way}" for way in ("sufficiency", "necessity") for grain in ("heads", "layers")
+    ]
     for name, title in titles.items():
-        cells = [
-            _cell(found[grain][name], 1, 2) if name in found[grain] else "-"
-            for grain in ("heads_sufficiency", "layers_sufficiency")
-        ]
+        cells = [_cell(found[one][name], 1, 2) if name in found[one] else "-" for one in columns]
         assert f"| {title} | {' | '.join(cells)} |" in page
-    over_heads, over_layers = (
-        _cell(found[grain]["attention_kl"], 1, 2)
-        for grain in ("heads_sufficiency", "layers_sufficiency")
+    lost, brought = found["layers_necessity"], found["layers_sufficiency"]["attention_kl"]
+    assert f"correlate by {_cell(lost['attention_kl'], 1, 2)}" in page
+    assert _cell(lost["depth"], 1, 2) in README.read_text()
+    assert f"attention KL gives {_cell(lost['attention_kl'], 1, 2)}" in README.read_text()
+    assert page.count(_cell(lost["depth"], 1, 2)) == 3  # the table, below it, and of the claims
+    assert f"alone by {_cell(brought, 1, 2)}" in page
+    larger = sorted(
+        lost[name]["mean"] for name in titles if name not in ("entropy_change", "depth")
     )
-    assert f"correlate by {over_heads}, over layers by {over_layers}" in page
+    assert f"correlate with the loss by {larger[0]:.2f} to {larger[-1]:.2f}" in page
     fell = claims["heads"][0]["fell"]
     assert f"{_cell(fell, 100, 0).replace(' [', ' % [')} of the heads focus" in page
     with (folder / "patching-full.csv").open() as file:
@@ -323,6 +333,34 @@ def test_the_page_states_how_change_and_effect_agree() -> None:
     assert ours.format(*counts[:2]) in page
     assert "{} and {} take it further away".format(*counts[2:]) in page
     assert f"add up to {sum(float(part['score']) for part in parts):.1f} times the gap" in page
+    with (folder / "patching-full-necessity.csv").open() as file:
+        needed = {
+            (part["kind"], part["layer"], part["head"]): part for part in csv.DictReader(file)
+        }
+    assert not any(part["significant"] == "True" for part in needed.values())
+    top = sorted(needed.values(), key=lambda part: -float(part["score"]))[:3]
+    assert [(part["kind"], part["layer"]) for part in top] == [
+        *(("mlp", "29"), ("mlp", "28"), ("output", "17"))
+    ]
+    large = _cell(
+        {
+            key: float(top[0][end])
+            for key, end in zip(("mean", "low", "high"), ("score", "low", "high"), strict=True)
+        },
+        1,
+        2,
+    )
+    assert f"that of the last MLP ({large} of the gap)" in page
+    assert (
+        f"all add up to {sum(float(part['score']) for part in needed.values()):.2f} of it" in page
+    )
+    heads = [
+        (float(part["score"]), float(needed["output", part["layer"], part["head"]]["score"]))
+        for part in parts
+        if part["kind"] == "output"
+    ]
+    alike = spearmanr(*np.array(heads).T).statistic
+    assert f"rank the heads alike by {float(alike):.2f} only" in page
     by_size = sorted(
         (part for part in parts if part["kind"] == "mlp"),
         key=lambda part: -abs(float(part["score"])),
