@@ -3,10 +3,12 @@
     python benchmarks/placement_choices.py choices.json model.path=MODEL seed=1
 
 Each selector chooses three layers once, from documents of the training split, with its default
-settings and the overrides given (those of `sumcirc select`). The file has these settings, the
-model's fingerprint, the commit, and for each selector the layers, the score of each layer, and how
-often resamples of the documents choose the same; it is written after each selector, and selectors
-that it has are not run again. A selector that refuses to choose is named with its reason.
+settings and the overrides given (those of `sumcirc select`): `selector.count=1` for one layer,
+`selector.count=1 adaptation.granularity=module` for one module (several with equal scores are all
+named). The file has these settings, the model's fingerprint, the commit, and for each selector the
+layers or modules, the score of each, and how often resamples of the documents choose the same; it
+is written after each selector, and selectors that it has are not run again. A selector that refuses
+to choose is named with its reason.
 `placement_join.py --choices` adds the file to a landscape.
 """
 
@@ -43,7 +45,9 @@ SELECTORS = (
 
 def composed(name: str, overrides: list[str]) -> SelectConfig:
     """Return the configuration with which a selector chooses."""
-    words = [f"selector={name}", f"selector.count={COUNT}", "logger=none", "trainer.threads=1"]
+    words = [f"selector={name}", "logger=none", "trainer.threads=1"]
+    if not any(word.startswith("selector.count=") for word in overrides):
+        words.append(f"selector.count={COUNT}")
     (found,) = command.compose(command.read("select", [*words, *overrides]))
     return found  # type: ignore[no-any-return]
 
@@ -61,10 +65,21 @@ def chosen(config: SelectConfig) -> tuple[dict[str, Any], str]:
         ranking = select(SelectionContext(config, model, encoder, data))
     except UserError as error:
         return {"refused": str(error)}, fingerprint
-    scores = {one.layer: one.score for one in ranking.ranking}
+    targets: dict[str, Any] = {}
+    if ranking.granularity == "module":
+        # a selector that scores layers can't tell their modules apart: it chooses all of them
+        least = min(one.score for one in ranking.chosen)
+        targets["modules"] = [
+            f"{one.layer}.{one.module}" for one in ranking.ranking if one.score >= least
+        ]
+        order = {name: place for place, name in enumerate(ranking.modules)}
+        ranked = sorted(ranking.ranking, key=lambda one: (one.layer, order[str(one.module)]))
+        targets["scores"] = {f"{one.layer}.{one.module}": one.score for one in ranked}
+    else:
+        ranked = sorted(ranking.ranking, key=lambda one: one.layer)
+        targets |= {"layers": ranking.layers, "scores": [one.score for one in ranked]}
     found = {
-        "layers": ranking.layers,
-        "scores": [scores[layer] for layer in sorted(scores)],
+        **targets,
         "unit": ranking.unit,
         "documents": ranking.size,
         "stability": ranking.stability,
@@ -102,7 +117,8 @@ def main(arguments: list[str] | None = None) -> None:
             "selectors": found,
         }
         write_json(options.out, plain_numbers(body))
-        print(f"{name}: {found[name].get('layers', found[name].get('refused'))}", flush=True)
+        one = found[name]
+        print(f"{name}: {one.get('layers') or one.get('modules') or one['refused']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 
 from sumcirc.schema import SelectConfig, SelectorName
 
+SMALL = ["model=tiny", "data.sizes.train=40"]
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -51,3 +52,22 @@ def test_choices_are_kept_and_refusals_named(
     assert "drift: noise" in capsys.readouterr().out
     script.main(words)  # nothing is left to choose
     assert len(asked) == len(script.SELECTORS)
+
+
+def test_modules_that_a_selector_does_not_tell_apart_are_chosen_together(script: Any) -> None:
+    words = [*SMALL, "selector.count=1", "adaptation.granularity=module"]
+    found, _ = script.chosen(script.composed("last", words))
+    modules = ["qkv", "attn_out", "mlp_in", "mlp_out"]
+    assert sorted(found["modules"]) == sorted(f"5.{module}" for module in modules)
+    assert list(found["scores"]) == [f"{n}.{module}" for n in range(6) for module in modules]
+    found, _ = script.chosen(script.composed("kappa", words))
+    scores = found["scores"]
+    assert found["modules"] == [max(scores, key=scores.__getitem__)]
+    assert script.composed("kappa", words).selector.count == 1
+
+
+def test_layers_are_chosen_as_many_as_asked_for(script: Any) -> None:
+    found, _ = script.chosen(script.composed("last", [*SMALL, "selector.count=2"]))
+    assert found["layers"] == [4, 5]
+    assert len(found["scores"]) == 6
+    assert script.composed("last", SMALL).selector.count == script.COUNT
