@@ -53,6 +53,11 @@ def combined(found: EdgeScores) -> NDArray[np.float64]:
     return documents.sum(0) / len(documents)
 
 
+def shown(found: EdgeScores) -> NDArray[np.float64]:
+    """The same with the sign of the mean score."""
+    return np.copysign(combined(found), found.documents.double().numpy().mean(0))
+
+
 def judged(found: EdgeScores, faithfulness: float = 0.9) -> Any:
     """What evaluation on a model would give."""
     circuit = circuit_of(combined(found), GRAPH, OPTIONS)
@@ -132,7 +137,7 @@ def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def test_metrics_of_each_step(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.observe(0, 2)
-    base = circuit_of(scores(BASE).mean.numpy(), GRAPH, OPTIONS)
+    base = circuit_of(combined(scores(BASE)), GRAPH, OPTIONS)
     first, second = run.kept(0), run.kept(2)
     assert not np.array_equal(first, second)
     always = {
@@ -185,7 +190,8 @@ def test_files_of_each_step(tmp_path: Path) -> None:
         assert (stored.method, stored.metric) == (OPTIONS.method.value, OPTIONS.metric.value)
         np.testing.assert_allclose(stored.scores, scores(step).documents, rtol=1e-6)
         if step != BASE:
-            assert np.array_equal(run.kept(step), circuit_of(stored.scores.mean(0), GRAPH, OPTIONS))
+            chosen = circuit_of(np.abs(stored.scores).mean(0), GRAPH, OPTIONS)
+            assert np.array_equal(run.kept(step), chosen)
 
 
 def test_the_largest_edges_are_a_table(tmp_path: Path) -> None:
@@ -196,12 +202,12 @@ def test_the_largest_edges_are_a_table(tmp_path: Path) -> None:
     assert len(rows) == min(TOP_EDGES, run.kept(2).sum())
     sizes = [abs(row[-1]) for row in rows]
     assert sizes == sorted(sizes, reverse=True)
-    means = scores(2).mean
+    expected = shown(scores(2))
     for step, source, destination, score in rows:
         place = GRAPH.sources.index(source), GRAPH.destinations.index(destination)
         assert step == 2
         assert run.kept(2)[place]
-        assert score == pytest.approx(float(means[place]))
+        assert score == pytest.approx(expected[place])
 
 
 @pytest.mark.parametrize("aggregation", list(Aggregation))
@@ -218,7 +224,7 @@ def test_the_last_step_records_the_evolution(
     base = circuit_of(combined(scores(BASE)), GRAPH, OPTIONS)
     for step in (0, 2):
         written = read_circuit(record_file(run.folder, step).with_suffix(".json"))
-        assert np.allclose(written.scores, combined(scores(step)) * GRAPH.exists)
+        assert np.allclose(written.scores, shown(scores(step)) * GRAPH.exists)
         assert run.metrics[step]["circuit/jaccard_base"] == pytest.approx(
             overlap(written.kept, base)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.circuits.aggregation import aggregated, per_document
+from sumcirc.circuits.aggregation import aggregated, directed, per_document
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.discovery import circuit_of, judge, score_edges, selection_of
 from sumcirc.circuits.eap_ig_format import read_circuit
@@ -68,11 +69,12 @@ def test_edges_are_ranked_by_what_pairs_add_up_to(family: str, tmp_path: Path) -
         chosen = options(aggregation)
         task = make_task(model, some, chosen, keep_all=True)
         found = judge(task, score_edges(model, task, chosen), chosen)
-        expected = {}
+        expected, shown = {}, 0.0
         for place in places:
             values = [float(scores[place]) for scores in alone]
             expected[place] = sum(abs(x) if absolute else x for x in values) / len(values)
             assert found.aggregated[place] == pytest.approx(expected[place], rel=1e-6, abs=1e-12)
+            shown += math.copysign(expected[place], sum(values))
         ranked = sorted(places, key=lambda place: (-abs(expected[place]), place))
         for size, point in zip(SIZES, found.absolute.points, strict=True):
             kept = np.zeros(graph.exists.shape, dtype=bool)
@@ -85,8 +87,12 @@ def test_edges_are_ranked_by_what_pairs_add_up_to(family: str, tmp_path: Path) -
         circuits[aggregation] = found
         found.save(tmp_path / "circuit.json")
         written = read_circuit(tmp_path / "circuit.json").scores
-        assert written.sum() == pytest.approx(sum(expected.values()))
-        assert (written.min() < 0) != absolute
+        assert written.sum() == pytest.approx(shown)
+        assert written.min() < 0 < written.max()
+        largest = sorted(places, key=lambda place: (-abs(expected[place]), place))
+        assert [abs(score) for *_, score in found.largest_edges(3)] == pytest.approx(
+            [abs(expected[place]) for place in largest if found.circuit[place]][:3]
+        )
     mean, size = circuits[Aggregation.mean], circuits[Aggregation.mean_absolute]
     assert not np.array_equal(mean.circuit, size.circuit)
     # CPR ranks by the mean of the signed scores, whatever selects the circuit
@@ -134,6 +140,8 @@ def test_opposite_effects_cancel_in_the_mean_alone() -> None:
     scores = np.array([[[1.0, -2.0]], [[-1.0, -4.0]]])
     assert aggregated(scores, Aggregation.mean).tolist() == [[0, -3]]
     assert aggregated(scores, Aggregation.mean_absolute).tolist() == [[1, 3]]
+    assert directed(scores, Aggregation.mean).tolist() == [[0, -3]]
+    assert directed(scores, Aggregation.mean_absolute).tolist() == [[1, -3]]
     assert per_document(scores, Aggregation.mean_absolute).tolist() == [[[1, 2]], [[1, 4]]]
 
 

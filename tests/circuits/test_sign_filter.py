@@ -19,7 +19,7 @@ from sumcirc.circuits.stability import jaccard, stability
 from sumcirc.circuits.tasks import make_task
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
-from sumcirc.schema import CardOptions, CircuitMetric, CircuitOptions
+from sumcirc.schema import Aggregation, CardOptions, CircuitMetric, CircuitOptions
 from tests.circuits.cases import family_model
 from tests.circuits.test_aggregation import pairs
 
@@ -55,6 +55,7 @@ def naive_ranks(
 def options(**settings: Any) -> CircuitOptions:
     return CircuitOptions(
         sign_filter=LEAST,
+        aggregation=Aggregation.mean,
         metric=CircuitMetric.logit_difference,
         resamples=RESAMPLES,
         sizes=[0.1, 0.3, 1.0],

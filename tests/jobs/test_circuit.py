@@ -16,11 +16,12 @@ from sumcirc.circuits.edge_selection import greedy, prune, threshold, top_n
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.sign_filter import candidate_count, ranking_scores
 from sumcirc.circuits.spans.files import read_span_scores
-from sumcirc.schema import CircuitOptions
+from sumcirc.schema import Aggregation, CircuitOptions
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.wandb_values import summary_values
 from tests.support.command_server import CommandServer
 
+FILTERED = ["circuit.sign_filter=0.9", "circuit.aggregation=mean"]
 SMALL = [
     "circuit.documents=5",
     "circuit.sizes=[0.05,0.5,1.0]",
@@ -360,12 +361,12 @@ def test_edges_are_selected_and_ablated_as_asked(
         assert curve["ablation"] == ablation
         assert curve["points"][-1]["faithfulness"]["mean"] == pytest.approx(1, abs=1e-3)
     stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
-    mean, graph = stored.scores.astype(np.float64).mean(0), stored.graph
+    size, graph = np.abs(stored.scores.astype(np.float64)).mean(0), stored.graph
     edges = int(0.05 * graph.edges)
     chosen = {
-        "top": lambda: top_n(mean, graph, edges),
-        "greedy": lambda: greedy(mean, graph, edges),
-        "threshold": lambda: threshold(mean, graph, 1e-7),
+        "top": lambda: top_n(size, graph, edges),
+        "greedy": lambda: greedy(size, graph, edges),
+        "threshold": lambda: threshold(size, graph, 1e-7),
     }[select]()
     kept = read_circuit(run / "circuits" / "circuit.json").kept
     assert np.array_equal(kept, prune(chosen, graph))
@@ -390,7 +391,8 @@ def test_edges_are_ranked_by_the_mean_of_their_sizes_as_asked(
         files.append(run / "circuits" / "circuit.json")
         written = read_circuit(files[-1])
         assert np.array_equal(written.kept, chosen)
-        assert np.allclose(written.scores, score, atol=1e-3 * np.abs(score).max())
+        shown = np.copysign(score, scores.mean(0))
+        assert np.allclose(written.scores, shown, atol=1e-3 * np.abs(score).max())
         kept[name] = chosen
         between = json.loads((run / "circuits" / "comparison.json").read_text())
         assert between["edges"]["before"] == chosen.sum()
@@ -408,12 +410,17 @@ def test_edges_are_ranked_by_the_mean_of_their_sizes_as_asked(
 def test_edges_are_filtered_by_sign_as_asked(
     commands: CommandServer, words: list[str], gpt2_folder: Path, tmp_path: Path
 ) -> None:
-    told = ["circuit.sign_filter=0.9", "circuit.size=0.2", "circuit.resamples=30"]
+    told = [
+        "circuit.sign_filter=0.9",
+        "circuit.aggregation=mean",
+        "circuit.size=0.2",
+        "circuit.resamples=30",
+    ]
     done = commands.run("circuit", *words, *told, f"against={gpt2_folder}", cwd=tmp_path)
     assert done.code == 0, done.output
     (run,) = (tmp_path / "runs").glob("*/*")
     summary = json.loads((run / "summary.json").read_text())
-    options = CircuitOptions(sign_filter=0.9, resamples=30)
+    options = CircuitOptions(sign_filter=0.9, resamples=30, aggregation=Aggregation.mean)
     stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
     count = candidate_count(stored.scores, stored.graph, options)
     assert summary["sign_filter"] == 0.9
@@ -440,15 +447,15 @@ def test_edges_are_filtered_by_sign_as_asked(
             "circuit.sign_filter=0.9: circuit.documents=1 can't be resampled",
         ),
         (
-            ["circuit.sign_filter=0.9", "circuit.aggregation=mean_absolute"],
+            ["circuit.sign_filter=0.9"],
             "circuit.sign_filter=0.9: circuit.aggregation=mean_absolute has no sign",
         ),
         (
-            ["circuit.sign_filter=0.9", "circuit.select=threshold", "circuit.threshold=0.1"],
+            [*FILTERED, "circuit.select=threshold", "circuit.threshold=0.1"],
             "circuit.sign_filter=0.9: ranks edges, which circuit.select=threshold does not use",
         ),
         (
-            ["circuit.sign_filter=0.9", "circuit.by_span=true"],
+            [*FILTERED, "circuit.by_span=true"],
             "circuit.sign_filter=0.9: filters plain edges, not edges by span",
         ),
         (["circuit.select=threshold"], "circuit.select=threshold: needs the least |score|"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from sumcirc.circuits.aggregation import aggregated, per_document
+from sumcirc.circuits.aggregation import aggregated, directed, per_document
 from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores, attribute
 from sumcirc.circuits.card.lines import Card
 from sumcirc.circuits.eap_ig_format import write_circuit
@@ -78,7 +78,7 @@ class CircuitResult:
     above_control: Interval | None = None
     control_shared: float | None = None
     in_sample: Judgement | None = None
-    aggregation: Aggregation = Aggregation.mean
+    aggregation: Aggregation = Aggregation.mean_absolute
     candidates: int | None = None
     card: Card | None = None
     by_span: SpanCircuit | None = None
@@ -88,23 +88,28 @@ class CircuitResult:
         """The score of each edge over all documents, [sources, destinations] float64."""
         return aggregated(self.scores.documents.double().numpy(), self.aggregation)
 
+    @property
+    def directed(self) -> NDArray[np.float64]:
+        """The same with the sign of the mean score, in which files and figures show it."""
+        return directed(self.scores.documents.double().numpy(), self.aggregation)
+
     def save(self, path: str | Path) -> None:
         """Write the circuit to a JSON file in EAP-IG's format, see `circuits.eap_ig_format`.
 
         Args:
             path: the file to write.
         """
-        write_circuit(Path(path), self.aggregated, self.circuit, self.scores.graph)
+        write_circuit(Path(path), self.directed, self.circuit, self.scores.graph)
 
     def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
         """Return the `count` edges of the circuit with the largest |score|, the largest first.
 
-        Each edge is (source, destination, aggregated score).
+        Each edge is (source, destination, aggregated score with the sign of the mean score).
 
         Args:
             count: number of edges; all edges are returned if the circuit has fewer.
         """
-        score, graph = self.aggregated, self.scores.graph
+        score, graph = self.directed, self.scores.graph
         rows, columns = np.nonzero(self.circuit)
         order = np.argsort(-np.abs(score[rows, columns]), kind="stable")[:count]
         return [

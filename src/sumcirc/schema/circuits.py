@@ -121,7 +121,7 @@ class CircuitOptions:
     batch_size: int = 4  # pairs processed at once; fewer if memory_budget requires it
     memory_budget: float = 8.0  # GB for activations, in addition to the model
     # how an edge's scores on the pairs become one, by whose size edges are selected and ranked
-    aggregation: Aggregation = Aggregation.mean
+    aggregation: Aggregation = Aggregation.mean_absolute
     # share of the resamples of the pairs in which an edge's mean score has to keep its sign; edges
     # that don't are ranked behind all others. null: no filter
     sign_filter: Optional[float] = None
@@ -188,7 +188,7 @@ class CircuitOptions:
         require(
             self.aggregation is Aggregation.mean,
             f"{given}: circuit.aggregation={self.aggregation.name} has no sign that an edge could"
-            " keep; leave one of them out",
+            " keep; add circuit.aggregation=mean, or leave the filter out",
         )
         require(
             self.select is not EdgeSelection.threshold,

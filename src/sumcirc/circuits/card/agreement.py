@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.aggregation import aggregated
+from sumcirc.circuits.aggregation import directed
 from sumcirc.circuits.card.lines import AGREEING, CONVERGED, Line, untested, verdict
 from sumcirc.circuits.card.subject import BOOTSTRAP, Subject, spread
 from sumcirc.circuits.discovery import circuit_of, score_edges
@@ -48,12 +48,12 @@ def converged(subject: Subject) -> Line:
     with subject.counted(label, len(subject.task.pairs)) as advance:
         scores = score_edges(subject.model, subject.task, finer, advance)
     documents = scores.documents.double().numpy()
-    score = aggregated(documents, options.aggregation)
+    score = directed(documents, options.aggregation)
     ranking = ranking_scores(documents, subject.graph, options)
     circuit = circuit_of(ranking, subject.graph, options)
     exists = subject.graph.exists
     overlap = jaccard(subject.circuit, circuit)
-    before = subject.found.aggregated
+    before = subject.found.directed
     rho = float(spearman(before[exists], score[exists]))
     flipped = int((np.sign(score) != np.sign(before))[subject.circuit].sum())
     said = (
@@ -116,7 +116,7 @@ def _agreement(
     least: float,
 ) -> tuple[str, dict[str, Any]]:
     """Return what else is known about scores and effects, as words and as numbers."""
-    chosen = np.array([subject.found.aggregated[edge] for edge in edges])
+    chosen = np.array([subject.found.directed[edge] for edge in edges])
     effect, floor = effects.mean(-1), subject.card.floor
     matter = int((np.abs(effect) >= least).sum())
     across = float(spearman(_at_least(chosen, least), _at_least(effect, least)))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.aggregation import aggregated
+from sumcirc.circuits.aggregation import directed
 from sumcirc.circuits.attribution.methods import AttributionSettings
 from sumcirc.circuits.discovery import CircuitResult, circuit_runs, judge
 from sumcirc.circuits.edge_selection import greedy, prune, top_n
@@ -71,7 +71,8 @@ class SpanCircuit:
 
     Attributes:
         scores: scores of all units on each document that chose them.
-        aggregated: [pairs, sources, destinations] one score for each unit over these documents.
+        aggregated: [pairs, sources, destinations] one score for each unit over these documents,
+            with the sign of their mean.
         circuit: [pairs, sources, destinations] bool, true at the circuit's units.
         point: its size and faithfulness, beside the plain circuit.
         points: the same of circuits of growing size.
@@ -247,7 +248,7 @@ def judge_units(
     units, graph = scores.units, scores.graph
     evaluator = _evaluator(model, judged, units, options)
     evaluator.progress = progress or evaluator.progress
-    values = aggregated(scores.documents.double().numpy(), options.aggregation)
+    values = directed(scores.documents.double().numpy(), options.aggregation)
     select = greedy if options.select is EdgeSelection.greedy else top_n
     plain = [found.circuit]
     for size in options.sizes:
