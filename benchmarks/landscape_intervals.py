@@ -153,7 +153,8 @@ def once(cell: Cell, rng: np.random.Generator) -> dict[str, float]:
     """Return everything that is counted in one pair of landscapes."""
     values, true = scores(cell, true_means(cell, rng), rng)
     start = 0 if cell.same else DOCUMENTS
-    ours = correlations(measured(values[0], 0), measured(values[1], start), draws=DRAWS)
+    sets, effects = correlations(measured(values[0], 0), measured(values[1], start), draws=DRAWS)
+    ours = sets, effects["layers"]
     means = resampled(cell, values, rng)
     result = {}
     for what, back, found in zip(("sets", "layers"), (np.eye(20), EFFECTS), ours, strict=True):

@@ -34,7 +34,7 @@ from scipy.special import expit
 from sumcirc.placement.analysis import Analysis
 from sumcirc.placement.landscape import Landscape, Measured, all_sets
 from sumcirc.placement.skill import plug_in_skill, skill, weights_of
-from sumcirc.placement.terms import layer_effects, membership
+from sumcirc.placement.terms import membership
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SETS = all_sets(6, 3)
@@ -151,12 +151,7 @@ def once(cell: Cell, drawn: Any, true: Any, rng: np.random.Generator) -> dict[st
     weights = INSIDE / 10 - (1 - INSIDE) / 10
     effects = weights.T @ true
     result["layers"] = float(
-        np.mean(
-            [
-                e.low <= t <= e.high
-                for e, t in zip(layer_effects(found.measured), effects, strict=True)
-            ]
-        )
+        np.mean([e.low <= t <= e.high for e, t in zip(found.effects, effects, strict=True)])
     )
     order = np.argsort(-true, kind="stable")
     if np.ptp(true) > 0:

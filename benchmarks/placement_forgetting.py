@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from sumcirc.figures.views import draw
-from sumcirc.placement.landscape import Landscape, label_of
+from sumcirc.placement.landscape import Landscape
 from sumcirc.placement.landscape_files import read_landscape
+from sumcirc.placement.units import label_of
 from sumcirc.reporting.kinds import Dot, Dots, Table, View
 from sumcirc.reporting.tables import markdown_table
 from sumcirc.storage.writing import csv_text, write_text

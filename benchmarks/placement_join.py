@@ -10,7 +10,7 @@ parameters and steps takes its place. In every place where there are both, all s
 documents have to be equal, or nothing is written; at least CHECKED places have to have both.
 FOLDER gets landscape.json and landscape.parquet with the scores that all runs have, and
 joined.json, which says where each run is from. Without records, the sweep's own runs are stored
-with the choices.
+with the choices, which may also be a sweep of single modules.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.placement.gathering import gather_landscape
-from sumcirc.placement.landscape import Landscape, Layers, label_of
+from sumcirc.placement.landscape import Landscape
 from sumcirc.placement.landscape_files import Choice, write_landscape
+from sumcirc.placement.units import UnitSet, label_of, set_named
 from sumcirc.reporting.runs import ReportRun, gather, scored_runs
 from sumcirc.storage.writing import write_json
 
 Values = NDArray[np.float64]
-Place = tuple[Layers, int]
+Place = tuple[UnitSet, int]
 
 CHECKED = 4  # fewest places in which a new run and a record are compared
 ALL = "LoRA, all layers"
@@ -76,7 +78,7 @@ def comparable(run: ReportRun, record: ReportRun) -> bool:
 
 
 def joined(
-    sweep: Mapping[Place, ReportRun], records: Mapping[Place, ReportRun], whole: Layers
+    sweep: Mapping[Place, ReportRun], records: Mapping[Place, ReportRun], whole: UnitSet
 ) -> tuple[dict[Place, ReportRun], list[Place]]:
     """Return the sweep's runs with records where it has none, and the places that were compared.
 
@@ -110,7 +112,7 @@ def complete(landscape: Landscape, runs: Mapping[Place, ReportRun]) -> Landscape
     used = [runs[layers, seed] for layers in needed for seed in seeds]
     names = [name for name in landscape.scores if all(name in run.values for run in used)]
 
-    def stacked(layers: Layers) -> dict[str, Values]:
+    def stacked(layers: UnitSet) -> dict[str, Values]:
         return {n: np.array([runs[layers, seed].values[n] for seed in seeds]) for n in names}
 
     by_set = [stacked(layers) for layers in landscape.sets]
@@ -118,14 +120,45 @@ def complete(landscape: Landscape, runs: Mapping[Place, ReportRun]) -> Landscape
     return replace(landscape, seeds=seeds, scores=scores, others={ALL: stacked(whole)})
 
 
-def chosen(file: Path) -> list[Choice]:
-    """Return the choices that were recorded before the runs."""
-    selectors = json.loads(file.read_text(encoding="utf-8"))["selectors"]
-    return [
-        Choice(name, (tuple(one["layers"]),), tuple(one["scores"]))
-        for name, one in selectors.items()
-        if "refused" not in one
+def chosen(file: Path, landscape: Landscape) -> list[Choice]:
+    """Return the choices that were recorded before the runs.
+
+    Of several modules that a selector can't tell apart, each is one of its choices.
+    """
+    units, found = landscape.units, []
+    for name, one in json.loads(file.read_text(encoding="utf-8"))["selectors"].items():
+        if "refused" in one:
+            continue
+        sets, scores = [one["layers"]] if "layers" in one else [], one["scores"]
+        if "modules" in one:
+            sets = [[module] for module in one["modules"]]
+            scores = [scores[module] for module in units.names]
+        named = tuple(set_named(name, chosen, units, landscape.size) for chosen in sets)
+        found.append(Choice(name, named, tuple(scores)))
+    return found
+
+
+def with_records(
+    landscape: Landscape, sweep: Path, records: Path
+) -> tuple[Landscape, dict[str, Any]]:
+    """Return the landscape completed by records, and where each run is from.
+
+    Raises:
+        DifferentRunError: a record is not the same training, or too few can be compared.
+    """
+    whole = tuple(range(landscape.layers))
+    own = places_of(sweep)
+    runs, both = joined(own, places_of(records), whole)
+    landscape = complete(landscape, runs)
+    taken = [
+        f"{label_of(layers)} seed {seed}"
+        for layers in (*landscape.sets, whole)
+        for seed in landscape.seeds
+        if (layers, seed) not in own
     ]
+    compared = [f"{label_of(layers)} seed {seed}" for layers, seed in both]
+    seeds = list(landscape.seeds)
+    return landscape, {"seeds": seeds, "from_records": taken, "compared_and_equal": compared}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -138,39 +171,28 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(words)
     found = gather_landscape([arguments.sweep])
-    whole = tuple(range(found.landscape.layers))
-    sweep = places_of(arguments.sweep)
-    runs, both = sweep, []
-    try:
-        if arguments.records is not None:
-            runs, both = joined(sweep, places_of(arguments.records), whole)
-    except DifferentRunError as error:
-        parser.error(str(error))
-    landscape = complete(found.landscape, runs)
+    landscape, sources = found.landscape, None
+    if arguments.records is not None:
+        if landscape.modules:
+            parser.error("records stand for sets of layers, and the sweep has single modules")
+        try:
+            landscape, sources = with_records(landscape, arguments.sweep, arguments.records)
+        except DifferentRunError as error:
+            parser.error(str(error))
     landscape = replace(landscape, name=arguments.name or landscape.name)
     if arguments.model is not None:
         settings = {**landscape.settings, "model.path": arguments.model}
         landscape = replace(landscape, settings=settings)
-    choices = chosen(arguments.choices) if arguments.choices else found.choices
+    choices = chosen(arguments.choices, landscape) if arguments.choices else found.choices
     write_landscape(landscape, choices, arguments.out)
-    needed = [*landscape.sets, whole]
-    taken = [
-        f"{label_of(layers)} seed {seed}"
-        for layers in needed
-        for seed in landscape.seeds
-        if (layers, seed) not in sweep
-    ]
-    compared = [f"{label_of(layers)} seed {seed}" for layers, seed in both]
-    if arguments.records is not None:
-        write_json(
-            arguments.out / "joined.json",
-            {"seeds": list(landscape.seeds), "from_records": taken, "compared_and_equal": compared},
-        )
-    runs_used = len(needed) * len(landscape.seeds)
-    print(
-        f"{len(landscape.seeds)} seeds, {runs_used} runs, {len(taken)} of them from records;"
-        f" {len(both)} runs are in both and equal"
-    )
+    seeds = ", ".join(map(str, landscape.seeds))
+    print(f"{len(landscape.sets)} {landscape.many}, seeds {seeds}")
+    if sources is not None:
+        write_json(arguments.out / "joined.json", sources)
+        taken, both = sources["from_records"], sources["compared_and_equal"]
+        print(f"{len(taken)} runs are from records; {len(both)} runs are in both and equal")
+    for note in found.notes:
+        print(note)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,9 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.evaluation.retention import text_losses
 from sumcirc.models.architectures import context_length
 from sumcirc.models.base_beside import BaseBeside
-from sumcirc.placement.landscape import Landscape, label_of
+from sumcirc.placement.landscape import Landscape
 from sumcirc.placement.landscape_files import read_landscape, write_landscape
+from sumcirc.placement.units import label_of
 from sumcirc.schema import EncodingConfig
 from sumcirc.storage.writing import csv_text, write_text
 from sumcirc.wire import articles
@@ -100,6 +101,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     landscape, choices = read_landscape(arguments.landscape)
+    if landscape.modules:
+        parser.error("is for sets of layers, and the landscape has single modules")
     if landscape.settings.get("data.source") != "wire" or landscape.settings.get("data.seed") != 0:
         parser.error("is for sweeps on the built-in articles with data.seed=0")
     base, tokenizer = library.load("tiny")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sumcirc.placement.landscape import label_of
 from sumcirc.placement.landscape_files import write_landscape
+from sumcirc.placement.units import label_of
 from sumcirc.storage.writing import csv_text, write_text
 from tests.support.landscapes import draw, landscape
 

@@ -53,7 +53,8 @@ def test_records_complete_a_seed(
         json.dumps({"selectors": {"page": {"layers": [0, 2], "scores": [4, 1, 3, 2]}}})
     )
     script.main([str(sweep), str(records), "--choices", str(choices), "--out", str(out)])
-    assert "2 seeds, 14 runs, 3 of them from records; 4 runs are in both" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "6 sets, seeds 1, 2\n3 runs are from records; 4 runs are in both and equal" in said
     found, (choice,) = read_landscape(out)
     assert found.seeds == (1, 2)
     assert (choice.name, choice.sets) == ("page", ((0, 2),))
@@ -97,3 +98,29 @@ def test_a_sweep_is_stored_with_its_choices(
     assert (found.name, found.settings["model.path"]) == ("x", "again")
     assert choice.name == "page"
     assert not (out / "joined.json").exists()
+
+
+def test_modules_that_a_selector_does_not_tell_apart_are_choices_each(
+    script: Any, tmp_path: Path, capsys: Any
+) -> None:
+    sweep, out, choices = tmp_path / "sweep", tmp_path / "out", tmp_path / "choices.json"
+    for layer in range(2):
+        for module in ("qkv", "mlp_in"):
+            settings = config([layer], 1, adaptation__modules=[module])
+            write_run(sweep / f"{layer}-{module}", settings, 0.3 + 0.1 * layer, documents=12)
+    names = ["0.mlp_in", "1.mlp_in", "1.qkv", "0.qkv"]
+    last = {
+        "modules": ["1.qkv", "1.mlp_in"],
+        "scores": {name: float(name.partition(".")[0]) for name in names},
+    }
+    page = {"modules": ["0.qkv"], "scores": dict(zip(names, (1.0, 2.0, 3.0, 4.0), strict=True))}
+    choices.write_text(json.dumps({"selectors": {"last": last, "page": page}}))
+    script.main([str(sweep), "--choices", str(choices), "--out", str(out)])
+    assert "4 modules, seeds 1\n" in capsys.readouterr().out
+    found, (one, other) = read_landscape(out)
+    assert found.modules == ("qkv", "mlp_in")
+    assert (one.sets, one.scores) == (((2,), (3,)), (0.0, 0.0, 1.0, 1.0))
+    assert (other.sets, other.scores) == (((0,),), (4.0, 1.0, 3.0, 2.0))
+    with pytest.raises(SystemExit):
+        script.main([str(sweep), str(sweep), "--out", str(out)])
+    assert "records stand for sets of layers" in capsys.readouterr().err

@@ -216,8 +216,8 @@ def landscape_rows() -> list[str]:
     """Rows of the table that compares values of layers with the landscape of all sets of three."""
     landscape, _ = read_landscape(RECORDS / "placement")
     analysis = Analysis(landscape.measured("facts"))
-    effects = [one.effect for one in sorted(analysis.effects, key=lambda one: one.layer)]
-    ranks = {one.layers: one.rank for one in analysis.sets}
+    effects = [one.effect for one in analysis.effects]
+    ranks = {one.units: one.rank for one in analysis.sets}
     rows = []
     for name, title in RUNS.items():
         units = {row["unit"]: row for row in record(name)["path"]["effects"]["units"]}

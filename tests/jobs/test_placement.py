@@ -191,7 +191,7 @@ def test_files_that_are_no_selectors_are_refused(stored: Path, tmp_path: Path) -
         (["score=pag"], "score=pag: is no selector; choose from"),
         (["documents=8"], "documents=8: has no effect without a selector that is scored"),
         (["threads=1", "score=[0,1,2]"], "threads=1: has no effect without a selector"),
-        (["score=all"], "score=all: chooses no set of layers by itself"),
+        (["score=all"], "score=all: chooses no layers by itself; give"),
         (["score=3"], "score=3: give layers such as score=[2,3,5]"),
         (["metric=rouge1"], "metric=rouge1: example has no such score; choose from facts"),
         (["size=2"], "size=2: "),

@@ -7,7 +7,7 @@ import pytest
 
 from sumcirc.errors import UserError
 from sumcirc.placement.analysis import Analysis, as_json
-from sumcirc.placement.landscape import all_sets, check_sets
+from sumcirc.placement.landscape import all_sets
 from sumcirc.placement.landscape_files import Choice
 from sumcirc.statistics import crossed_difference
 from sumcirc.storage.writing import plain_numbers
@@ -28,7 +28,7 @@ def test_sets_are_ordered_and_their_numbers_belong_together(analysis: Analysis) 
     assert found[0].rank == 1
     assert found[0].candidate
     for one in found:
-        place = SETS.index(one.layers)
+        place = SETS.index(one.units)
         assert one.mean == pytest.approx(analysis.measured.scores[place].mean())
         assert one.rank_low <= one.rank <= one.rank_high
         assert one.low < one.deviation < one.high
@@ -38,12 +38,12 @@ def test_sets_are_ordered_and_their_numbers_belong_together(analysis: Analysis) 
 
 def test_a_choice_is_judged_by_its_place(analysis: Analysis) -> None:
     best, worst = analysis.sets[0], analysis.sets[-1]
-    found = analysis.judged(Choice("good", (best.layers,), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)))
+    found = analysis.judged(Choice("good", (best.units,), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)))
     assert found.skill.skill == pytest.approx(1.0)
     assert (found.rank, found.regret_high, found.candidates) == (1, 0, 1)
     assert found.p_value == pytest.approx(1 / 20)
     assert found.agreement is not None
-    mixed = analysis.judged(Choice("mixed", (best.layers, worst.layers)))
+    mixed = analysis.judged(Choice("mixed", (best.units, worst.units)))
     assert mixed.mean == pytest.approx((best.mean + worst.mean) / 2)
     assert mixed.rank == pytest.approx(10.5)
     assert mixed.agreement is None
@@ -99,13 +99,7 @@ def test_a_score_of_errors_is_turned_around() -> None:
         *(made.name, made.layers, made.sets, made.seeds, made.documents),
         {"facts_wrong": made.scores["facts"]},
     )
-    assert Analysis(wrong.measured("facts_wrong")).sets[-1].layers == SETS[MEANS.argmax()]
-
-
-@pytest.mark.parametrize("size", [0, 6, 7])
-def test_too_few_layers_are_refused(size: int) -> None:
-    with pytest.raises(UserError, match=f"sets of {size} layers: the model has 6"):
-        check_sets(6, size)
+    assert Analysis(wrong.measured("facts_wrong")).sets[-1].units == SETS[MEANS.argmax()]
 
 
 def test_sets_that_are_not_all_are_no_landscape() -> None:

@@ -12,17 +12,16 @@ from scipy.stats import pearsonr, spearmanr
 
 from sumcirc.errors import UserError
 from sumcirc.placement.analysis import Analysis
+from sumcirc.placement.comparable import check_comparable, differing
 from sumcirc.placement.landscape import Landscape, all_sets
 from sumcirc.placement.landscape_files import Choice
 from sumcirc.placement.several import (
     Several,
     as_json,
-    check_comparable,
     contrasted,
     correlations,
-    differing,
 )
-from sumcirc.placement.terms import layer_effects
+from sumcirc.placement.terms import effects
 from sumcirc.placement.variance import orthonormal
 from sumcirc.storage.writing import plain_numbers
 from tests.support.landscapes import Array, draw, landscape, measured
@@ -46,8 +45,10 @@ def pair_of(
 def test_correlations_are_those_of_the_means_and_of_the_layers_effects() -> None:
     rng = np.random.default_rng(1)
     x, y = measured(draw(rng.normal(size=20))), measured(draw(rng.normal(size=20), rng=2))
-    effects = [[one.effect for one in layer_effects(found)] for found in (x, y)]
-    for found, values in zip(correlations(x, y), ((x.means, y.means), effects), strict=True):
+    of_layers = [[one.effect for one in effects(found)] for found in (x, y)]
+    sets, terms = correlations(x, y)
+    assert list(terms) == ["layers"]
+    for found, values in ((sets, (x.means, y.means)), (terms["layers"], of_layers)):
         assert found.spearman == pytest.approx(spearmanr(*values).statistic)
         assert found.pearson == pytest.approx(pearsonr(*values).statistic)
         assert -1 <= found.low < found.high <= 1
@@ -106,8 +107,10 @@ def test_the_interval_holds_the_correlation_of_the_true_means(
 
 def test_without_differences_there_is_no_correlation() -> None:
     flat = np.zeros((20, 2, 10)) + np.arange(10)
-    sets, layers = correlations(measured(flat), measured(draw(np.arange(20.0), documents=10)))
-    assert all(math.isnan(one.spearman) and math.isnan(one.corrected) for one in (sets, layers))
+    sets, terms = correlations(measured(flat), measured(draw(np.arange(20.0), documents=10)))
+    for one in (sets, terms["layers"]):
+        assert math.isnan(one.spearman)
+        assert math.isnan(one.corrected)
 
 
 def several(means: list[Array], choices: list[list[Choice]], seeds: tuple[int, ...]) -> Several:

@@ -8,11 +8,11 @@ import pytest
 from sumcirc.placement.landscape import all_sets
 from sumcirc.placement.terms import (
     bases,
-    layer_effects,
-    layer_noise,
+    effects,
     membership,
     predictions,
     terms,
+    unit_effects,
 )
 from sumcirc.placement.variance import anova
 from tests.support.landscapes import draw, measured
@@ -91,7 +91,7 @@ def test_noise_is_removed_from_terms_although_similar_sets_share_it() -> None:
 
 def test_a_layers_effect_is_the_mean_with_it_less_the_mean_without() -> None:
     scores = draw(np.random.default_rng(1).normal(size=20), rng=2)
-    found = layer_effects(measured(scores))
+    found = effects(measured(scores))
     for layer, effect in enumerate(found):
         with_it = [scores[i].mean() for i, chosen in enumerate(SETS) if layer in chosen]
         without = [scores[i].mean() for i, chosen in enumerate(SETS) if layer not in chosen]
@@ -104,7 +104,7 @@ def test_intervals_of_effects_cover_and_p_values_agree() -> None:
     rng = np.random.default_rng(4)
     covered, agreeing = [], []
     for _ in range(200):
-        found = layer_effects(measured(draw([0.0] * 20, documents=20, rng=rng)))
+        found = effects(measured(draw([0.0] * 20, documents=20, rng=rng)))
         covered += [one.low <= 0 <= one.high for one in found]
         # Holm's smallest p-value is six times the p-value of the interval
         least = max(found, key=lambda one: abs(one.effect))
@@ -114,9 +114,9 @@ def test_intervals_of_effects_cover_and_p_values_agree() -> None:
 
 
 def test_reliability_is_high_without_noise_and_low_without_effects() -> None:
-    effects = membership(SETS, 6) @ np.arange(6.0)
-    assert layer_noise(measured(draw(effects, rng=0)))[1] > 0.99
-    values = [layer_noise(measured(draw([0.0] * 20, rng=i)))[1] for i in range(40)]
+    means = membership(SETS, 6) @ np.arange(6.0)
+    assert unit_effects(measured(draw(means, rng=0)))[1] > 0.99
+    values = [unit_effects(measured(draw([0.0] * 20, rng=i)))[1] for i in range(40)]
     assert np.median(values) < 0.4
 
 

@@ -23,7 +23,7 @@ def check(config: PlacementConfig, first: Found, others: Sequence[Found]) -> Non
     Raises:
         UserError: as in `check_comparable`, or a score is defined for too few documents.
     """
-    from sumcirc.placement.several import check_comparable
+    from sumcirc.placement.comparable import check_comparable
 
     found = [first, *others]
     for place, (given, other) in enumerate(zip(config.against, others, strict=True), start=1):
@@ -87,7 +87,7 @@ def _write(several: Several, notes: Sequence[str], out: Path) -> None:
     write_json(out / "placement.json", plain_numbers({**as_json(several), "notes": list(notes)}))
     write_text(out / "placement.md", views.markdown(several, notes))
     table("sets", views.sets_table(several))
-    table("landscapes", views.pairs_table(several.pairs))
+    table("landscapes", views.pairs_table(several))
     if several.judgements:
         table("selectors", views.selectors_table(several))
     pairs = combinations(range(len(several.names)), 2)

@@ -1,22 +1,27 @@
-"""What `sumcirc placement SWEEP score=...` judges: a list of layers, a selector, or a user's file.
+"""What `sumcirc placement SWEEP score=...` judges: layers, a module, a selector, or a user's file.
 
-A selector runs with the settings of the landscape's runs: their model, data and encoding. A file
-is one that the user names on the command line, so it is run; it defines one function that takes a
-`SelectionContext` and returns `Scores`, as for selector=own (docs/howto/selector.md).
+A selector runs with the settings of the landscape's runs: their model, data and encoding. It
+chooses layers, or a module in a landscape of single modules. A file is one that the user names on
+the command line, so it is run; it defines one function that takes a `SelectionContext` and returns
+`Scores`, as for selector=own (docs/howto/selector.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sumcirc.errors import UserError
-from sumcirc.placement.analysis import check_choice
 from sumcirc.placement.landscape import Landscape
 from sumcirc.placement.landscape_files import Choice
-from sumcirc.schema import PlacementConfig, SelectConfig, SelectorName
+from sumcirc.placement.units import Name, UnitSet, label_of, module_name, set_named
+from sumcirc.schema import MODULES, Granularity, PlacementConfig, SelectConfig, SelectorName
+
+if TYPE_CHECKING:
+    from sumcirc.selection.ranking import Ranked, Ranking
 
 # sections of a run's settings that a selector needs
 SECTIONS = (
@@ -31,6 +36,8 @@ SECTIONS = (
 )
 FILE = ".py"
 NO_CHOICE = ("all", "fixed")  # selectors that take the layers from elsewhere
+MODULE = re.compile(r"\d+\.\S+")  # such as 0.qkv
+SUCH_AS = "layers such as score=[2,3,5], a module such as score=[0.qkv]"
 
 
 def check_alone(config: PlacementConfig) -> None:
@@ -40,30 +47,27 @@ def check_alone(config: PlacementConfig) -> None:
         config: configuration of the job.
 
     Raises:
-        UserError: these are no layers, the selector is unknown, or the file has no function that
-            could be a selector.
+        UserError: these are no layers or modules, the selector is unknown, or the file has no
+            function that could be a selector.
     """
     score = config.score
     if score is None:
         return
     if isinstance(score, (list, tuple)):
-        _whole_numbers(score)
+        _as_written(score)
         return
     if not isinstance(score, str) or not score:
-        raise UserError(
-            f"score={score}: give layers such as score=[2,3,5], a selector, or a file"
-            " my_selector.py"
-        )
+        raise UserError(f"score={score}: give {SUCH_AS}, a selector, or a file my_selector.py")
     if _is_file(score):
         _function(score)
         return
     if score in NO_CHOICE:
-        raise UserError(f"score={score}: chooses no set of layers by itself; give score=[2,3,5]")
+        raise UserError(f"score={score}: chooses no layers by itself; give {SUCH_AS}")
     known = [one.value for one in SelectorName if one.value not in (*NO_CHOICE, "own")]
     if score not in known:
         raise UserError(
-            f"score={score}: is no selector; choose from {', '.join(known)}, or give layers such as"
-            " score=[2,3,5], or a file my_selector.py"
+            f"score={score}: is no selector; choose from {', '.join(known)}, or give {SUCH_AS}, or"
+            " a file my_selector.py"
         )
 
 
@@ -96,26 +100,42 @@ def choice_of(config: PlacementConfig, landscape: Landscape) -> Choice:
     """
     score = config.score
     if isinstance(score, (list, tuple)):
-        return Choice(f"[{','.join(map(str, score))}]", (_listed(score, landscape),))
+        return Choice(f"[{label_of(score)}]", (_listed(score, landscape),))
     name = SelectorName.own if _is_file(score) else SelectorName(score)
     options = _select_config(config, landscape, name)
     ranking = _ranking(options, score if name is SelectorName.own else None)
-    by_layer = {one.layer: one.score for one in ranking.ranking}
-    scores = tuple(by_layer[layer] for layer in range(landscape.layers))
-    return Choice(Path(score).stem if _is_file(score) else score, (tuple(ranking.layers),), scores)
+    by_name = {_name(one): one.score for one in ranking.ranking}
+    shown = Path(score).stem if _is_file(score) else score
+    units, chosen = landscape.units, [[_name(one) for one in ranking.chosen]]
+    if landscape.modules and landscape.size == 1:
+        # a selector that scores layers doesn't tell their modules apart: each is a choice
+        best = max(by_name.values())
+        chosen = [[name] for name in units.names if by_name[name] == best]
+    return Choice(
+        shown,
+        tuple(set_named(shown, names, units, landscape.size) for names in chosen),
+        tuple(by_name[name] for name in units.names),
+    )
 
 
-def _listed(score: Any, landscape: Landscape) -> tuple[int, ...]:
-    shown = _whole_numbers(score)
-    check_choice(shown, score, landscape.layers, landscape.size)
-    return tuple(sorted(score))
+def _name(ranked: Ranked) -> Name:
+    """Return the name of a unit in a ranking."""
+    return ranked.layer if ranked.module is None else module_name(ranked.layer, ranked.module)
 
 
-def _whole_numbers(score: Any) -> str:
-    """Return the list as a user writes it; refuse what can't be layers."""
-    shown = f"score=[{','.join(map(str, score))}]"
-    if not all(type(layer) is int for layer in score):
-        raise UserError(f"{shown}: layers are whole numbers from 0, such as score=[2,3,5]")
+def _listed(score: Sequence[Name], landscape: Landscape) -> UnitSet:
+    return set_named(_as_written(score), score, landscape.units, landscape.size)
+
+
+def _as_written(score: Sequence[Any]) -> str:
+    """Return the list as a user writes it; refuse what can be neither layers nor modules."""
+    shown = f"score=[{label_of(score)}]"
+    layers = all(type(one) is int for one in score)
+    if not layers and not all(isinstance(one, str) and MODULE.fullmatch(one) for one in score):
+        raise UserError(
+            f"{shown}: layers are whole numbers from 0, such as score=[2,3,5], and modules are"
+            " written with their layer, such as score=[0.qkv]"
+        )
     return shown
 
 
@@ -154,10 +174,19 @@ def _select_config(
     if not nested.keys() >= {"model", "data"}:
         raise UserError(
             f"score={config.score}: {landscape.name} doesn't say with which model and data it was"
-            " made, so a selector can't run; give the layers that it chooses, as score=[2,3,5]"
+            " made, so a selector can't run; give what it chooses, as"
+            f" score=[{landscape.units.label(range(landscape.size))}]"
+        )
+    strange = [name for name in landscape.modules if name not in MODULES]
+    if strange:
+        raise UserError(
+            f"score={config.score}: selectors score {', '.join(MODULES)}, and {landscape.name} has"
+            f" {strange[0]}; give what it chooses, as score=[{landscape.units.label([0])}]"
         )
     nested.setdefault("adaptation", {})
-    nested["adaptation"] |= {"layers": "auto", "granularity": "layer"}
+    nested["adaptation"] |= {"layers": "auto", "granularity": landscape.units.word}
+    if landscape.modules:
+        nested["adaptation"]["modules"] = list(landscape.modules)
     nested["selector"] = {"name": name.value, "count": landscape.size}
     nested |= {"cache_dir": config.cache_dir, "logger": {}, "sweep": {"name": "placement"}}
     nested["run"] = {"name": "placement"}
@@ -174,8 +203,8 @@ def _select_config(
         raise UserError(f"{landscape.name}: its settings can't be used ({reason})") from None
 
 
-def _ranking(config: SelectConfig, file: str | None) -> Any:
-    """Run a selector, or the function in a file, and return the ranking of all layers."""
+def _ranking(config: SelectConfig, file: str | None) -> Ranking:
+    """Run a selector, or the function in a file, and return the ranking of all units."""
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
@@ -241,7 +270,12 @@ def _scores(context: Any, file: str) -> Any:
         raise UserError(
             f"{shown} raised {reason}{line}; SUMCIRC_TRACEBACK=1 shows where"
         ) from error
-    wrong = why_not(found, context.layers, context.granularity)
+    wrong = why_not(found, context.layers, Granularity.layer)
+    if not wrong and context.granularity is Granularity.module and not found.tells_modules:
+        wrong = (
+            "scores whole layers, and the landscape has single modules; return"
+            f" [{context.layers} layers, {len(MODULES)} modules, samples]"
+        )
     if wrong:
         raise UserError(f"{shown} {wrong}")
     return found

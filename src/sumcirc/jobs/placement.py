@@ -1,10 +1,10 @@
 """`sumcirc placement SWEEP`: how good every choice of layers is, and where selectors' choices lie.
 
-The landscape comes from runs of a sweep in which every set of layers was trained, or from the files
-that an earlier call wrote (`landscape.json`). Without `score` the analysis is printed and written
-to the folder placement/ of the sweep. With `score` a selector or a list of layers is judged by
-the landscape, and nothing is written unless `out` is given. With `against` it is compared with
-other landscapes.
+The landscape comes from runs of a sweep in which every set of layers, or every single module, was
+trained, or from the files that an earlier call wrote (`landscape.json`). Without `score` the
+analysis is printed and written to the folder placement/ of the sweep. With `score` a selector, a
+list of layers or a module is judged by the landscape, and nothing is written unless `out` is given.
+With `against` it is compared with other landscapes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def run(config: PlacementConfig, folder: Path) -> None:
     """
     from sumcirc.jobs import _placement_against as comparing
     from sumcirc.jobs import _placement_score as scoring
-    from sumcirc.placement import tables
+    from sumcirc.placement import tables, words
     from sumcirc.placement.analysis import Analysis
     from sumcirc.reporting.tables import print_tables
 
@@ -86,7 +86,7 @@ def run(config: PlacementConfig, folder: Path) -> None:
         judgement = analysis.judged(scored)
         judgements = [one for one in judgements if one.name != scored.name]
         print_tables(tables.selectors_table(analysis, [judgement, *judgements]))
-        for line in tables.judged_in_words(analysis, judgement):
+        for line in words.judged_in_words(analysis, judgement):
             paragraph(line)
         if config.out is not None:
             _write(config, found, analysis, [judgement, *judgements], [scored])
@@ -94,7 +94,7 @@ def run(config: PlacementConfig, folder: Path) -> None:
     print_tables(*tables.tables(analysis, judgements))
     for title, lines in (
         ("to note", found.notes),
-        ("in words", tables.in_words(analysis, judgements)),
+        ("in words", words.in_words(analysis, judgements)),
     ):
         if lines:
             paragraph(f"{title}:", style="bold")
@@ -116,12 +116,17 @@ def _found(config: PlacementConfig) -> Found:
     paths = [located(path) for path in config.paths]
     stored = [path for path in paths if is_landscape(path)]
     if not stored:
-        return gather_landscape(paths, config.size)
+        return gather_landscape(paths, config.size, config.granularity)
     if len(paths) > 1:
         raise UserError(f"{stored[0]}: is a stored landscape; give it alone")
     landscape, choices = read_landscape(stored[0])
-    if config.size not in (None, landscape.size):
-        raise UserError(f"size={config.size}: {stored[0]} has sets of {landscape.size} layers")
+    for name, value in (("size", landscape.size), ("granularity", landscape.units.word)):
+        asked = getattr(config, name)
+        if asked not in (None, value):
+            raise UserError(
+                f"{name}={asked}: {stored[0]} has {landscape.units.sets(landscape.size)}; leave"
+                f" {name}= out"
+            )
     return Found(landscape, choices, [])
 
 
@@ -158,10 +163,11 @@ def _write(
 ) -> None:
     """Write the landscape, the analysis as JSON and CSV, and the figures."""
     from sumcirc.figures.views import draw_all
-    from sumcirc.placement import tables, views
+    from sumcirc.placement import words
     from sumcirc.placement.analysis import as_json
-    from sumcirc.placement.landscape import label_of
     from sumcirc.placement.landscape_files import write_landscape
+    from sumcirc.placement.units import label_of
+    from sumcirc.placement.views import views
     from sumcirc.storage.writing import csv_text, plain_numbers, write_json, write_text
 
     out = _folder(config)
@@ -169,12 +175,9 @@ def _write(
     write_landscape(found.landscape, list(named.values()), out)
     body = plain_numbers(as_json(analysis, judgements))
     write_json(out / "placement.json", {**body, "notes": found.notes})
-    write_text(out / "placement.md", tables.markdown(analysis, judgements, found.notes))
-    rows = [{**row, "layers": label_of(row["layers"])} for row in body["sets"]]
+    write_text(out / "placement.md", words.markdown(analysis, judgements, found.notes))
+    column = found.landscape.units.words
+    rows = [{column: label_of(row.pop("units")), **row} for row in body["sets"]]
     write_text(out / "sets.csv", csv_text(list(rows[0]), (list(row.values()) for row in rows)))
-    drawn = {
-        "sets": lambda: views.ranked_sets(analysis, judgements),
-        "layers": lambda: views.layer_effects(analysis),
-    }
-    draw_all(drawn.items(), out / "figures")
+    draw_all(views(analysis, judgements).items(), out / "figures")
     say(f"landscape, tables and figures: {out}")

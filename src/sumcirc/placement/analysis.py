@@ -10,21 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.errors import UserError
 from sumcirc.placement.best import Against, RankSets, rank_sets, ranks_of, with_the_best
-from sumcirc.placement.landscape import Array, Layers, Measured, label_of
+from sumcirc.placement.landscape import Array, Measured
 from sumcirc.placement.landscape_files import Choice
 from sumcirc.placement.selectors import Agreement, agreement, permutation_p, skills_by_set
 from sumcirc.placement.skill import Skill, SplitBest, skill, split_best, weights_of
 from sumcirc.placement.terms import (
-    LayerEffect,
+    BEYOND_KINDS,
+    Effect,
     Prediction,
     Term,
-    layer_effects,
-    layer_noise,
+    effects,
     predictions,
     terms,
+    unit_effects,
 )
+from sumcirc.placement.units import Name, UnitSet, set_named
 from sumcirc.placement.variance import Anova, anova, spread_test
 from sumcirc.statistics import Estimate, crossed_difference
 
@@ -33,10 +34,10 @@ ALIKE = 0.05  # below this p-value sets are said to vary differently over seeds
 
 @dataclass(frozen=True)
 class SetResult:
-    """A set of layers in the landscape.
+    """A set of layers, or a single module, in the landscape.
 
     Attributes:
-        layers: the layers.
+        units: its units.
         mean: mean over seeds and documents.
         deviation: mean minus the mean of all sets.
         low, high: ends of the interval of the deviation, for this set alone.
@@ -47,7 +48,7 @@ class SetResult:
         spread: standard deviation of its runs over seeds, without the seeds' common effect.
     """
 
-    layers: Layers
+    units: UnitSet
     mean: float
     deviation: float
     low: float
@@ -75,11 +76,12 @@ class Judgement:
         regret_high: regret by the means as they are, which is biased up.
         candidates: how many of its choices can't be told from the best set.
         p_value: probability that random sets have at least this mean.
-        agreement: agreement of its layer scores with the layers' effects; None without scores.
+        agreement: agreement of its scores of layers or modules with their effects; None without
+            scores.
     """
 
     name: str
-    sets: tuple[Layers, ...]
+    sets: tuple[UnitSet, ...]
     mean: float
     rank: float
     skill: Skill
@@ -130,18 +132,24 @@ class Analysis:
 
     @cached_property
     def terms(self) -> list[Term]:
-        """Terms of layers, pairs and so on."""
+        """Terms of layers, pairs and so on, or of layers and kinds of module."""
         return terms(self.measured)
 
-    @cached_property
-    def effects(self) -> list[LayerEffect]:
-        """The effect of each layer."""
-        return layer_effects(self.measured, self.confidence)
+    @property
+    def beyond(self) -> Term | None:
+        """The term of all that doesn't add up over layers, or over layer and kind; None without."""
+        names = f"beyond {self.measured.landscape.units.words}", BEYOND_KINDS
+        return next((term for term in self.terms if term.name in names), None)
 
     @cached_property
-    def reliability(self) -> float:
-        """Share of the variance of the layers' effects that is not noise."""
-        return layer_noise(self.measured)[1]
+    def effects(self) -> list[Effect]:
+        """The effect of each layer, or of each layer and each kind of module."""
+        return effects(self.measured, self.confidence)
+
+    @cached_property
+    def unit_effects(self) -> tuple[Array, float]:
+        """Each unit's effect, [units], and the share of their variance that is not noise."""
+        return unit_effects(self.measured)
 
     @cached_property
     def predictions(self) -> list[Prediction]:
@@ -161,7 +169,7 @@ class Analysis:
         ranks, deviations = ranks_of(means), means - means.mean()
         found = [
             SetResult(
-                layers,
+                chosen,
                 float(means[i]),
                 float(deviations[i]),
                 float(deviations[i] - margin),
@@ -174,9 +182,9 @@ class Analysis:
                 bool(self.best.candidates[i]),
                 float(self.spread[0][i]),
             )
-            for i, layers in enumerate(self.measured.landscape.sets)
+            for i, chosen in enumerate(self.measured.landscape.sets)
         ]
-        return sorted(found, key=lambda one: (one.rank, one.layers))
+        return sorted(found, key=lambda one: (one.rank, one.units))
 
     @cached_property
     def others(self) -> Mapping[str, Estimate]:
@@ -191,15 +199,15 @@ class Analysis:
         """Judge a selector by its choices.
 
         Args:
-            choice: the layers that it chose.
+            choice: the units that it chose.
 
         Raises:
-            UserError: it chose layers that are no set of the landscape.
+            UserError: it chose units that are no set of the landscape.
         """
         landscape, means = self.measured.landscape, self.measured.means
-        for layers in choice.sets:
-            check_choice(choice.name, layers, landscape.layers, landscape.size)
-        places = [landscape.places[layers] for layers in choice.sets]
+        units, size = landscape.units, landscape.size
+        named = [[units.name(unit) for unit in chosen] for chosen in choice.sets]
+        places = [landscape.places[set_named(choice.name, names, units, size)] for names in named]
         weights = weights_of(places, len(means))
         differ = np.ptp(means) > 0
         return Judgement(
@@ -212,37 +220,7 @@ class Analysis:
             float(means.max() - weights @ means),
             int(self.best.candidates[places].sum()),
             permutation_p([skills_by_set(means)], [places])[0] if differ else 1.0,
-            None
-            if choice.scores is None
-            else agreement(choice.scores, [e.effect for e in self.effects], self.reliability),
-        )
-
-
-def check_choice(name: str, layers: Sequence[int], model_layers: int, size: int) -> None:
-    """Refuse a choice that is no set of the landscape.
-
-    Args:
-        name: what made the choice, for the message.
-        layers: the chosen layers.
-        model_layers: number of layers of the model.
-        size: number of layers of each set of the landscape.
-
-    Raises:
-        UserError: a layer is out of range or named twice, or there are more or fewer than `size`.
-    """
-    shown = f"{name}: chose layers [{label_of(layers)}]"
-    beyond = [layer for layer in layers if not 0 <= layer < model_layers]
-    if beyond:
-        raise UserError(
-            f"{shown}; layer {beyond[0]} is out of range, the model has {model_layers} layers, 0 to"
-            f" {model_layers - 1}"
-        )
-    if len(set(layers)) != len(layers):
-        raise UserError(f"{shown}; a layer is named twice, name {size} different layers")
-    if len(layers) != size:
-        raise UserError(
-            f"{shown}; the landscape has sets of {size} layers, so a choice of {len(layers)} has no"
-            f" place in it; choose {size}"
+            None if choice.scores is None else agreement(choice.scores, *self.unit_effects),
         )
 
 
@@ -256,12 +234,17 @@ def as_json(analysis: Analysis, judgements: Sequence[Judgement]) -> dict[str, An
     from dataclasses import asdict
 
     measured, variance = analysis.measured, analysis.variance
-    landscape = measured.landscape
+    landscape, units = measured.landscape, measured.landscape.units
+
+    def named(chosen: UnitSet) -> list[Name]:
+        return [units.name(unit) for unit in chosen]
+
     return {
         "landscape": landscape.name,
         "metric": measured.metric,
         "confidence": analysis.confidence,
         "layers": landscape.layers,
+        "modules": list(landscape.modules),
         "size": landscape.size,
         "seeds": list(landscape.seeds),
         "documents": measured.scores.shape[2],
@@ -269,12 +252,12 @@ def as_json(analysis: Analysis, judgements: Sequence[Judgement]) -> dict[str, An
         "mean": float(measured.means.mean()),
         "anova": [asdict(source) for source in variance.sources.values()],
         "variance_of_a_runs_mean": variance.shares,
-        "reliability": {"sets": variance.reliability, "layers": analysis.reliability},
+        "reliability": {"sets": variance.reliability, units.words: analysis.unit_effects[1]},
         "alike_p": analysis.spread[1],
         "margins": {"best": analysis.best.margin, "ranks": analysis.ranks.margin},
-        "sets": [asdict(one) for one in analysis.sets],
+        "sets": [{**asdict(one), "units": named(one.units)} for one in analysis.sets],
         "terms": [asdict(term) for term in analysis.terms],
-        "layer_effects": [asdict(effect) for effect in analysis.effects],
+        "effects": [asdict(effect) for effect in analysis.effects],
         "predictions": [asdict(one) for one in analysis.predictions],
         "best_found_on_half": {
             "gain": analysis.split.gain,
@@ -282,5 +265,7 @@ def as_json(analysis: Analysis, judgements: Sequence[Judgement]) -> dict[str, An
             "seeds_split": analysis.split.of_seeds,
         },
         "others_minus_mean": {label: asdict(one) for label, one in analysis.others.items()},
-        "selectors": [asdict(one) for one in judgements],
+        "selectors": [
+            {**asdict(one), "sets": [named(chosen) for chosen in one.sets]} for one in judgements
+        ],
     }

@@ -1,14 +1,13 @@
-"""A landscape: the scores of every set of k layers, with several seeds, on the same documents.
+"""A landscape: the scores of every set of k units, with several seeds, on the same documents.
 
-The sets are a census: each of the C(L, k) sets of k of the model's L layers was trained. Every set
-has a run with every seed, and every run scores the same documents, so the design is balanced and
-its analysis of variance exact.
+A unit is a layer of the model, or a single module of a layer. The sets are a census: each of the
+C(N, k) sets of k of the N units was trained. Every set has a run with every seed, and every run
+scores the same documents, so the design is balanced and its analysis of variance exact.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -18,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
+from sumcirc.placement.units import Units, UnitSet
 
-Layers = tuple[int, ...]
 Array = NDArray[np.float64]
 
 LOWER_IS_BETTER = {"facts_wrong", "nll"}
@@ -28,46 +27,64 @@ FEWEST_DOCUMENTS = 8
 
 @dataclass(frozen=True)
 class Landscape:
-    """Scores of all sets of layers by seed and document.
+    """Scores of all sets of layers, or of single modules, by seed and document.
 
     Attributes:
         name: name of the landscape, such as that of its sweep.
         layers: number of layers of the model.
-        sets: all sets of equally many layers, each ascending, in lexicographic order.
+        sets: all sets of equally many units, each ascending, in lexicographic order.
         seeds: seed of each run of a set.
         documents: ids of the scored documents.
         scores: [sets, seeds, documents] of each score by its name, with NaN where it is undefined.
-        others: the same, [seeds, documents], of arms that are no choice of layers, such as LoRA on
-            all layers, by label and name of the score.
+        others: the same, [seeds, documents], of arms that are no set, such as LoRA on all layers,
+            by label and name of the score.
         settings: the configuration that all runs share, without layers, seed and paths.
+        modules: names of the modules of each layer, if single modules are the units; empty if
+            layers are.
     """
 
     name: str
     layers: int
-    sets: tuple[Layers, ...]
+    sets: tuple[UnitSet, ...]
     seeds: tuple[int, ...]
     documents: tuple[str, ...]
     scores: Mapping[str, Array]
     others: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.sets != all_sets(self.layers, len(self.sets[0])):
-            raise ValueError("the sets are not all sets of this many layers, in order")
+        if self.sets != all_sets(self.units.count, len(self.sets[0])):
+            raise ValueError(f"the sets are not all sets of this many {self.units.words}, in order")
         shape = len(self.sets), len(self.seeds), len(self.documents)
         for name, values in self.scores.items():
             if values.shape != shape:
                 raise ValueError(f"{name}: shape {values.shape}, expected {shape}")
 
+    @cached_property
+    def units(self) -> Units:
+        """The units of which the sets consist."""
+        return Units(self.layers, self.modules)
+
     @property
     def size(self) -> int:
-        """Number of layers of each set."""
+        """Number of units of each set."""
         return len(self.sets[0])
 
     @cached_property
-    def places(self) -> dict[Layers, int]:
+    def places(self) -> dict[UnitSet, int]:
         """The index of each set in `sets`."""
-        return {layers: place for place, layers in enumerate(self.sets)}
+        return {chosen: place for place, chosen in enumerate(self.sets)}
+
+    @property
+    def one(self) -> str:
+        """What a set is called: `set`, or `layer` or `module` if it has one."""
+        return "set" if self.size > 1 else self.units.word
+
+    @property
+    def many(self) -> str:
+        """The plural of `one`."""
+        return f"{self.one}s"
 
     def measured(self, metric: str) -> Measured:
         """Return one score on the documents for which every run defines it.
@@ -131,43 +148,11 @@ class Measured:
         return self.scores.mean(axis=(1, 2))
 
 
-def all_sets(layers: int, size: int) -> tuple[Layers, ...]:
-    """Return all sets of `size` of the layers 0 to `layers` - 1, in lexicographic order.
+def all_sets(units: int, size: int) -> tuple[UnitSet, ...]:
+    """Return all sets of `size` of the units 0 to `units` - 1, in lexicographic order.
 
     Args:
-        layers: number of layers of the model.
-        size: number of layers of each set.
+        units: number of layers of the model, or of modules of all layers.
+        size: number of units of each set.
     """
-    return tuple(combinations(range(layers), size))
-
-
-def label_of(layers: Sequence[int]) -> str:
-    """Return the label of a set of layers, such as `2,3,5`.
-
-    Args:
-        layers: the layers.
-    """
-    return ",".join(map(str, layers))
-
-
-def check_sets(layers: int, size: int) -> None:
-    """Refuse sets of layers among which there is nothing to choose.
-
-    Args:
-        layers: number of layers of the model.
-        size: number of layers of each set.
-
-    Raises:
-        UserError: the model has too few layers for more than one set.
-    """
-    if not 0 < size < layers:
-        raise UserError(
-            f"sets of {size} layers: the model has {layers}, so there is"
-            f" {'one such set' if size == layers else 'no such set'}; choose a number from 1 to"
-            f" {layers - 1}"
-        )
-
-
-def number_of_sets(layers: int, size: int) -> int:
-    """Return the number of sets of `size` of `layers` layers."""
-    return math.comb(layers, size)
+    return tuple(combinations(range(units), size))

@@ -1,8 +1,9 @@
 """A landscape as a small data set: landscape.json and landscape.parquet in one folder.
 
-The JSON file says what was trained and which layers selectors chose; the Parquet file has a row for
-each set or other arm, seed and document, with the scores of that summary. Neither has any text of
-a document.
+The JSON file says what was trained and what selectors chose; the Parquet file has a row for each
+set or other arm, seed and document, with the scores of that summary. Neither has any text of a
+document. If single modules were trained, the JSON file has the names of a layer's modules, and
+modules are named such as `0.qkv`; without `modules`, sets consist of layers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import numpy as np
 
 from sumcirc import __version__
-from sumcirc.placement.landscape import Array, Landscape, Layers, all_sets, label_of
+from sumcirc.errors import UserError
+from sumcirc.placement.landscape import Array, Landscape, all_sets
+from sumcirc.placement.units import Name, Units, UnitSet, set_named
 from sumcirc.storage.reading import (
     Number,
     RecordError,
@@ -34,23 +37,23 @@ Index = Annotated[int, Range(0, MOST_LAYERS - 1)]
 
 @dataclass(frozen=True)
 class Choice:
-    """The layers that a selector chose.
+    """The layers or modules that a selector chose.
 
     Attributes:
         name: name of the selector.
-        sets: the chosen layers, ascending: once, or once for each seed.
-        scores: [layers] score of each layer; None if the selector scores no layers.
+        sets: the chosen units, ascending: once, or once for each seed.
+        scores: [units] score of each unit; None if the selector gives none.
     """
 
     name: str
-    sets: tuple[Layers, ...]
+    sets: tuple[UnitSet, ...]
     scores: tuple[float, ...] | None = None
 
 
 class ChoiceFile(TypedDict):
     """The entry of a selector in landscape.json."""
 
-    sets: list[list[Index]]
+    sets: list[list[Index | str]]
     scores: NotRequired[list[float] | None]
 
 
@@ -60,7 +63,8 @@ class LandscapeFile(TypedDict):
     version: str
     name: str
     layers: Annotated[int, Range(2, MOST_LAYERS)]
-    size: Annotated[int, Range(1, MOST_LAYERS)]
+    modules: NotRequired[list[str]]
+    size: Annotated[int, Range(1)]
     seeds: list[int]
     others: list[str]
     settings: dict[str, Any]
@@ -72,12 +76,13 @@ def write_landscape(landscape: Landscape, choices: Sequence[Choice], folder: Pat
 
     Args:
         landscape: the landscape.
-        choices: the layers that selectors chose.
+        choices: what selectors chose.
         folder: folder to write to.
     """
-    chosen = {
+    units = landscape.units
+    by_selector = {
         one.name: {
-            "sets": [list(layers) for layers in one.sets],
+            "sets": [list(map(units.name, chosen)) for chosen in one.sets],
             "scores": None if one.scores is None else list(one.scores),
         }
         for one in choices
@@ -86,19 +91,20 @@ def write_landscape(landscape: Landscape, choices: Sequence[Choice], folder: Pat
         "version": __version__,
         "name": landscape.name,
         "layers": landscape.layers,
+        **({"modules": list(landscape.modules)} if landscape.modules else {}),
         "size": landscape.size,
         "seeds": list(landscape.seeds),
         "others": list(landscape.others),
         "settings": dict(landscape.settings),
-        "choices": chosen,
+        "choices": by_selector,
     }
     by_arm: dict[str, Mapping[str, Array]] = {
-        label_of(layers): {name: values[place] for name, values in landscape.scores.items()}
-        for layers, place in landscape.places.items()
+        units.label(chosen): {name: values[place] for name, values in landscape.scores.items()}
+        for chosen, place in landscape.places.items()
     }
     records = [
         {
-            "layers": arm,
+            units.words: arm,
             "seed": seed,
             "id": document,
             **{name: _value(values[row, column]) for name, values in scores.items()},
@@ -130,12 +136,17 @@ def read_landscape(path: Path) -> tuple[Landscape, list[Choice]]:
         RecordError: a file is damaged, or the table is not complete.
     """
     folder = path.parent if path.name == FILE else path
-    body: LandscapeFile = read_json(folder / FILE, LandscapeFile)
-    if body["size"] >= body["layers"]:
-        raise RecordError(folder / FILE, f"is no number below {body['layers']} layers", "size")
-    sets = all_sets(body["layers"], body["size"])
-    arms = [*(label_of(layers) for layers in sets), *body["others"]]
-    ids, scores = _table(folder / TABLE, arms, body["seeds"])
+    file = folder / FILE
+    body: LandscapeFile = read_json(file, LandscapeFile)
+    try:
+        units = Units(body["layers"], tuple(body.get("modules", ())))
+    except ValueError:
+        raise RecordError(file, "are not two names or more, each once", "modules") from None
+    if body["size"] >= units.count:
+        raise RecordError(file, f"is no number below {units.count} {units.words}", "size")
+    sets = all_sets(units.count, body["size"])
+    arms = [*(units.label(chosen) for chosen in sets), *body["others"]]
+    ids, scores = _table(folder / TABLE, units.words, arms, body["seeds"])
     landscape = Landscape(
         body["name"],
         body["layers"],
@@ -148,11 +159,12 @@ def read_landscape(path: Path) -> tuple[Landscape, list[Choice]]:
             for place, label in enumerate(body["others"])
         },
         body["settings"],
+        units.modules,
     )
     choices = [
         Choice(
             name,
-            tuple(tuple(sorted(layers)) for layers in one["sets"]),
+            tuple(_set(names, landscape, file, name) for names in one["sets"]),
             None if (found := one.get("scores")) is None else tuple(found),
         )
         for name, one in body["choices"].items()
@@ -160,11 +172,19 @@ def read_landscape(path: Path) -> tuple[Landscape, list[Choice]]:
     return landscape, choices
 
 
+def _set(names: Sequence[Name], landscape: Landscape, file: Path, selector: str) -> UnitSet:
+    """Return the set that a selector chose, from the names of its units."""
+    try:
+        return set_named(selector, names, landscape.units, landscape.size)
+    except UserError as error:
+        raise RecordError(file, f"can't be used: {error}", f"choices.{selector}.sets") from None
+
+
 def _table(
-    file: Path, arms: Sequence[str], seeds: Sequence[int]
+    file: Path, column: str, arms: Sequence[str], seeds: Sequence[int]
 ) -> tuple[tuple[str, ...], dict[str, Array]]:
     """Return the ids of the documents, and each score as [arms, seeds, documents]."""
-    fixed: dict[str, Any] = {"layers": str, "seed": int, "id": str}
+    fixed: dict[str, Any] = {column: str, "seed": int, "id": str}
     names = [name for name in table_columns(file) if name not in fixed]
     rows = list(table_rows(file, {**fixed, **dict.fromkeys(names, Number)}))
     documents = tuple(dict.fromkeys(row["id"] for row in rows))
@@ -182,7 +202,7 @@ def _table(
             scores[name][cell] = row[name]
     if seen.size == 0 or (seen != 1).any():
         arm, seed, document = np.argwhere(seen != 1)[0] if seen.size else (0, 0, 0)
-        where = f"layers {arms[arm]}, seed {seeds[seed]}" if seen.size else "any run"
+        where = f"{column} {arms[arm]}, seed {seeds[seed]}" if seen.size else "any run"
         times = int(seen[arm, seed, document]) if seen.size else 0
         raise RecordError(file, f"has {times} rows of a document of {where}, not one")
     return documents, scores

@@ -2,8 +2,9 @@
 
 What is known of the true means is noisy, and if both landscapes have the same documents, some of
 the noise is common to both: a document may be easy or hard for a set in both. For each orthonormal
-contrast k of the sets' means (all for the sets; those in the space of layers for the layers'
-effects, see `terms`), the pair of true values t_k and the pair v_k measured are modelled by
+contrast k of the sets' means (all for the sets; those in the space of layers, or of kinds of
+module, for their effects, see `terms`), the pair of true values t_k and the pair v_k measured are
+modelled by
 
     t_k ~ N(0, T),  v_k = t_k + noise,  noise ~ N(0, N),
     T = mean of v_k v_k' - N, without negative eigenvalues
@@ -25,7 +26,6 @@ differences between seeds, and all of this holds for that seed only.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,20 +34,17 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.errors import UserError
 from sumcirc.placement.analysis import Analysis, Judgement
-from sumcirc.placement.landscape import Array, Landscape, Layers, Measured
+from sumcirc.placement.comparable import differing
+from sumcirc.placement.landscape import Array, Landscape, Measured
 from sumcirc.placement.landscape_files import Choice
 from sumcirc.placement.selectors import OverLandscapes, over_landscapes
-from sumcirc.placement.terms import bases, membership
+from sumcirc.placement.terms import differences, parts_of, spaces
+from sumcirc.placement.units import Name, UnitSet
 from sumcirc.placement.variance import contrast_squares, orthonormal
-from sumcirc.reporting.arms import APART
 from sumcirc.statistics.ranks import spearman
 
 DRAWS = 4000
-BUDGET = "adaptation.budget"
-# settings that tell apart landscapes of different sets of layers, or how runs were carried out
-UNTOLD = ("model.name", "data.name", "selector.", "generation.batch_size")
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,8 @@ class Pair:
     Attributes:
         first, second: their names.
         sets: correlation of the sets' means.
-        layers: correlation of the layers' effects.
+        effects: correlation of the effects of layers, or of layers and of kinds of module, by the
+            name of the term; empty if the sets are single layers.
         same_documents: whether both were scored on the same documents.
         one_seed: names of those with one seed, for which the intervals hold for that seed only.
     """
@@ -83,7 +81,7 @@ class Pair:
     first: str
     second: str
     sets: Correlation
-    layers: Correlation
+    effects: Mapping[str, Correlation]
     same_documents: bool
     one_seed: tuple[str, ...]
 
@@ -110,8 +108,8 @@ class Several:
         return [one.measured for one in self.analyses]
 
     @property
-    def sets(self) -> tuple[Layers, ...]:
-        """The sets of layers, which all landscapes have."""
+    def sets(self) -> tuple[UnitSet, ...]:
+        """The sets, which all landscapes have."""
         return self.measured[0].landscape.sets
 
     @cached_property
@@ -121,21 +119,21 @@ class Several:
         found = []
         for place, (one, name) in enumerate(zip(self.measured, self.names, strict=True)):
             for other, second in zip(self.measured[:place], self.names, strict=False):
-                sets, layers = correlations(other, one, confidence, self.draws)
+                sets, effects = correlations(other, one, confidence, self.draws)
                 single = tuple(
                     label
                     for label, which in ((second, other), (name, one))
                     if which.scores.shape[1] == 1
                 )
                 same = other.documents == one.documents
-                found.append(Pair(second, name, sets, layers, same, single))
+                found.append(Pair(second, name, sets, effects, same, single))
         return found
 
     @cached_property
-    def candidates(self) -> list[Layers]:
+    def candidates(self) -> list[UnitSet]:
         """The sets that can't be told from the best one in any landscape."""
         every = np.all([one.best.candidates for one in self.analyses], axis=0)
-        return [layers for layers, kept in zip(self.sets, every, strict=True) if kept]
+        return [chosen for chosen, kept in zip(self.sets, every, strict=True) if kept]
 
     @cached_property
     def judgements(self) -> dict[str, list[Judgement | None]]:
@@ -155,7 +153,7 @@ class Several:
         """The mean skill of each selector that chose in all landscapes, the best first."""
         places = self.measured[0].landscape.places
         everywhere = {
-            name: [[places[layers] for layers in one.sets] for one in found if one]
+            name: [[places[chosen] for chosen in one.sets] for one in found if one]
             for name, found in self.judgements.items()
             if all(found)
         }
@@ -168,8 +166,8 @@ class Several:
 
 def correlations(
     one: Measured, other: Measured, confidence: float = 0.95, draws: int = DRAWS
-) -> tuple[Correlation, Correlation]:
-    """Return how the sets' means, and how the layers' effects, agree in two landscapes.
+) -> tuple[Correlation, dict[str, Correlation]]:
+    """Return how the sets' means, and how the effects of each term, agree in two landscapes.
 
     Args:
         one, other: the landscapes' scores, of the same sets.
@@ -177,18 +175,18 @@ def correlations(
         draws: number of draws of the true values.
     """
     landscape = one.landscape
-    inside = membership(landscape.sets, landscape.layers)
-    effects = (inside / inside.sum(axis=0) - (1 - inside) / (1 - inside).sum(axis=0)).T
     same = one.documents == other.documents
 
     def agreement(basis: Array, values: Array) -> Correlation:
         found = contrasted(one.scores, other.scores, basis, same)
         return _correlation(found, values @ basis.T, confidence, draws)
 
-    return (
-        agreement(orthonormal(len(inside)), np.eye(len(inside))),
-        agreement(bases(landscape.sets, landscape.layers)[1], effects),
-    )
+    count = len(landscape.sets)
+    bases = spaces(landscape)
+    return agreement(orthonormal(count), np.eye(count)), {
+        term: agreement(bases[term], differences(inside).T)
+        for term, (_, inside) in parts_of(landscape).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -292,67 +290,6 @@ def _root(matrix: Array) -> Array:
     return (vectors * sizes) @ np.swapaxes(vectors, -1, -2)
 
 
-def check_comparable(
-    first: Landscape, other: Landscape, given: str, column: str, metric: str
-) -> None:
-    """Refuse a landscape that can't be compared with the first.
-
-    Args:
-        first, other: the landscapes.
-        given: the path of the other, for messages.
-        column: name of the score in a landscape.
-        metric: the same as the user gives it.
-
-    Raises:
-        UserError: it has other layers, sets, or another budget, lacks the score, or is the same.
-    """
-    start = f"against={given}:"
-    if other.layers != first.layers:
-        raise UserError(
-            f"{start} its model has {other.layers} layers, that of {first.name} {first.layers};"
-            " compare landscapes of equally many layers"
-        )
-    if other.size != first.size:
-        raise UserError(
-            f"{start} has sets of {other.size} layers, {first.name} sets of {first.size}; compare"
-            " landscapes of one size (size= says which of a sweep)"
-        )
-    budgets = [one.settings.get(BUDGET) for one in (first, other)]
-    if budgets[0] != budgets[1]:
-        shown = [f"{one:,}" if isinstance(one, int) else "none" for one in budgets]
-        raise UserError(
-            f"{start} has a budget of {shown[1]}, {first.name} of {shown[0]}; compare landscapes"
-            " trained with the same adaptation.budget"
-        )
-    if column not in other.scores:
-        raise UserError(
-            f"{start} has no metric={metric}; choose one that both have, of"
-            f" {', '.join(name for name in first.scores if name in other.scores) or 'none'}"
-        )
-    ours, theirs = first.scores[column], other.scores[column]
-    if ours.shape == theirs.shape and np.array_equal(ours, theirs, equal_nan=True):
-        raise UserError(
-            f"{start} has the same scores as {first.name}, so it is the same landscape; name each"
-            " once"
-        )
-
-
-def differing(first: Landscape, other: Landscape) -> dict[str, tuple[Any, Any]]:
-    """Return the settings in which two landscapes differ, with both values by dotted name.
-
-    Args:
-        first, other: the landscapes.
-    """
-    # records made by an earlier version may have settings that define no arm any more
-    names = sorted({*first.settings, *other.settings} - APART)
-    both = {name: (first.settings.get(name), other.settings.get(name)) for name in names}
-    return {
-        name: values
-        for name, values in both.items()
-        if not name.startswith(UNTOLD) and json.dumps(values[0]) != json.dumps(values[1])
-    }
-
-
 def as_json(several: Several) -> dict[str, Any]:
     """Return landscapes compared as plain containers, with undefined numbers as NaN.
 
@@ -369,7 +306,10 @@ def as_json(several: Several) -> dict[str, Any]:
                 "seeds": list(one.measured.landscape.seeds),
                 "documents": len(one.measured.documents),
                 "mean": float(one.measured.means.mean()),
-                "reliability": {"sets": one.variance.reliability, "layers": one.reliability},
+                "reliability": {
+                    "sets": one.variance.reliability,
+                    first.units.words: one.unit_effects[1],
+                },
                 "differs": _plain(differing(first, one.measured.landscape)),
             }
             for name, one in zip(several.names, several.analyses, strict=True)
@@ -378,17 +318,27 @@ def as_json(several: Several) -> dict[str, Any]:
         "confidence": several.analyses[0].confidence,
         "draws": several.draws,
         "layers": first.layers,
+        "modules": list(first.modules),
         "size": first.size,
         "pairs": [asdict(pair) for pair in several.pairs],
-        "candidates_in_all": [list(layers) for layers in several.candidates],
+        "candidates_in_all": [_named(chosen, first) for chosen in several.candidates],
         "selectors": {
             name: {
-                "judgements": [None if one is None else asdict(one) for one in found],
+                "judgements": [
+                    None
+                    if one is None
+                    else {**asdict(one), "sets": [_named(chosen, first) for chosen in one.sets]}
+                    for one in found
+                ],
                 "overall": asdict(several.overall[name]) if name in several.overall else None,
             }
             for name, found in several.judgements.items()
         },
     }
+
+
+def _named(chosen: UnitSet, landscape: Landscape) -> list[Name]:
+    return list(map(landscape.units.name, chosen))
 
 
 def _plain(values: Mapping[str, tuple[Any, Any]]) -> dict[str, list[Any]]:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sumcirc.placement.analysis import Judgement
-from sumcirc.placement.landscape import label_of
-from sumcirc.placement.several import Pair, Several, differing
-from sumcirc.placement.tables import heading
+from sumcirc.placement.analysis import Analysis, Judgement
+from sumcirc.placement.comparable import differing
+from sumcirc.placement.several import Several
+from sumcirc.placement.tables import heading, labels
 from sumcirc.reporting.kinds import Dot, Dots, Table, View
 from sumcirc.reporting.tables import markdown_table, number_column
 from sumcirc.runtime.quoting import markdown as escape
@@ -22,19 +22,20 @@ def tables(several: Several) -> list[Table]:
     Args:
         several: the landscapes.
     """
-    found = [pairs_table(several.pairs), sets_table(several)]
+    found = [pairs_table(several), sets_table(several)]
     return [*found, selectors_table(several)] if several.judgements else found
 
 
-def pairs_table(pairs: Sequence[Pair]) -> Table:
+def pairs_table(several: Several) -> Table:
     """Return the table of how each pair of landscapes agrees.
 
     Args:
-        pairs: the pairs.
+        several: the landscapes.
     """
+    many = several.measured[0].landscape.many
     rows = []
-    for pair in pairs:
-        for what, one in (("sets", pair.sets), ("layers", pair.layers)):
+    for pair in several.pairs:
+        for what, one in ((many, pair.sets), *pair.effects.items()):
             bounds = "-" if math.isnan(one.low) else f"[{one.low:.2f}, {one.high:.2f}]"
             cells = number_column([one.spearman, one.pearson, one.corrected], ".2f")
             rows.append((f"{pair.first}, {pair.second}", what, f"{cells[0]} {bounds}", *cells[1:]))
@@ -49,16 +50,19 @@ def sets_table(several: Several) -> Table:
         several: the landscapes.
     """
     scale = scale_of(several.measured[0].metric)
-    by_set = [{one.layers: one for one in analysis.sets} for analysis in several.analyses]
-    order = sorted(several.sets, key=lambda layers: sum(found[layers].rank for found in by_set))
-    columns, headings = [[label_of(layers) for layers in order]], ["layers"]
+    landscape = several.measured[0].landscape
+    units = landscape.units
+    by_set = [{one.units: one for one in analysis.sets} for analysis in several.analyses]
+    order = sorted(several.sets, key=lambda chosen: sum(found[chosen].rank for found in by_set))
+    columns, headings = [[units.label(chosen) for chosen in order]], [units.words]
     for name, found in zip(several.names, by_set, strict=True):
-        columns.append(number_column([scale * found[layers].mean for layers in order]))
+        columns.append(number_column([scale * found[chosen].mean for chosen in order]))
         columns.append(
-            [f"{found[layers].rank}{' *' if found[layers].candidate else ''}" for layers in order]
+            [f"{found[chosen].rank}{' *' if found[chosen].candidate else ''}" for chosen in order]
         )
         headings += [name, "rank"]
-    title = f"{heading(several.measured[0].metric)} by set (*: can't be told from the best)"
+    score = heading(several.measured[0].metric)
+    title = f"{score} by {landscape.one} (*: can't be told from the best)"
     return Table(title, headings, list(zip(*columns, strict=True)))
 
 
@@ -72,8 +76,8 @@ def selectors_table(several: Several) -> Table:
     rows = []
     for name in names:
         cells = [name]
-        for one in several.judgements[name]:
-            cells += ["-"] * 3 if one is None else _judged(one)
+        for analysis, one in zip(several.analyses, several.judgements[name], strict=True):
+            cells += ["-"] * 3 if one is None else _judged(analysis, one)
         found = several.overall.get(name)
         cells += (
             ["-"] * 3
@@ -81,17 +85,17 @@ def selectors_table(several: Several) -> Table:
             else [f"{found.skill:.2f}", _p(found.p_value), _p(found.corrected)]
         )
         rows.append(tuple(cells))
+    words = several.measured[0].landscape.units.words
     headings = ["selector"]
     for name in several.names:
-        headings += [f"{name}: layers", "rank", "skill"]
-    prose = frozenset(f"{name}: layers" for name in several.names)
+        headings += [f"{name}: {words}", "rank", "skill"]
+    prose = frozenset(f"{name}: {words}" for name in several.names)
     return Table("selectors", [*headings, "mean skill", "p", "p (Holm)"], rows, prose)
 
 
-def _judged(one: Judgement) -> list[str]:
-    layers = " ".join(map(label_of, dict.fromkeys(one.sets)))
+def _judged(analysis: Analysis, one: Judgement) -> list[str]:
     return [
-        layers,
+        labels(analysis, one),
         f"{one.rank:.4g}",
         "-" if math.isnan(one.skill.skill) else f"{one.skill.skill:.2f}",
     ]
@@ -123,9 +127,10 @@ def in_words(several: Several) -> list[str]:
                 " in no interval and in no corrected correlation: they hold for that seed only"
             )
         lines.append(told)
-    best = ", ".join(f"[{label_of(layers)}]" for layers in several.candidates)
+    best = ", ".join(f"[{first.units.label(chosen)}]" for chosen in several.candidates)
     lines.append(
-        f"{len(several.candidates)} of {len(several.sets)} sets may be the best in every landscape"
+        f"{len(several.candidates)} of {len(several.sets)} {first.many} may be the best in every"
+        " landscape"
         f"{f': {best}' if best else ''}"
     )
     missing = [name for name in several.judgements if name not in several.overall]
@@ -171,21 +176,24 @@ def against(several: Several, first: int, second: int) -> View:
         first, second: index of the landscape on the x axis, and of that on the y axis.
     """
     scale = scale_of(several.measured[0].metric)
-    both = [{one.layers: one for one in several.analyses[i].sets} for i in (first, second)]
-    chosen = {
-        layers: [
+    landscape = several.measured[0].landscape
+    units, word, many = landscape.units, landscape.one, landscape.many
+    of_units = f"set of {units.words}" if landscape.size > 1 else f"single {units.word}"
+    both = [{one.units: one for one in several.analyses[i].sets} for i in (first, second)]
+    by_set = {
+        chosen: [
             name
             for name, found in several.judgements.items()
-            if any(found[i] and layers in found[i].sets for i in (first, second))  # type: ignore[union-attr]
+            if any(found[i] and chosen in found[i].sets for i in (first, second))  # type: ignore[union-attr]
         ]
-        for layers in several.sets
+        for chosen in several.sets
     }
     dots = []
-    for layers in several.sets:
-        x, y = (found[layers] for found in both)
+    for chosen in several.sets:
+        x, y = (found[chosen] for found in both)
         dots.append(
             Dot(
-                label_of(layers),
+                units.label(chosen),
                 scale * x.mean,
                 scale * y.mean,
                 scale * (y.mean - y.deviation + y.low),
@@ -197,24 +205,21 @@ def against(several: Several, first: int, second: int) -> View:
         )
     label = heading(several.measured[0].metric)
     titles = [f"{label}, {several.names[i]}" for i in (first, second)]
-    highest = sorted(several.sets, key=lambda layers: -both[1][layers].mean)
-    key = [(label_of(layers), ", ".join(chosen[layers])) for layers in highest if chosen[layers]]
+    highest = sorted(several.sets, key=lambda chosen: -both[1][chosen].mean)
+    key = [(units.label(one), ", ".join(by_set[one])) for one in highest if by_set[one]]
     if key:
-        key = [("set", "chosen in either by"), *key]
+        key = [(word, "chosen in either by"), *key]
     confidence = f"{100 * several.analyses[0].confidence:g} %"
-    columns = ("layers", "x", "x_low", "x_high", "y", "y_low", "y_high")
-    rows = [
-        (label_of(layers), dot.x, dot.left, dot.right, dot.y, dot.low, dot.high)
-        for layers, dot in zip(several.sets, dots, strict=True)
-    ]
+    columns = (units.words, "x", "x_low", "x_high", "y", "y_low", "y_high")
+    rows = [(dot.name, dot.x, dot.left, dot.right, dot.y, dot.low, dot.high) for dot in dots]
     return View(
         f"{several.names[first]} and {several.names[second]}",
-        [[Dots(titles[0], titles[1], dots, named=frozenset(map(label_of, both[0])), key=key)]],
-        "A point is a set of layers, with the intervals of its mean beside the mean of all sets."
-        " Filled points can't be told from the best in both. Beside the plot are the sets that a"
+        [[Dots(titles[0], titles[1], dots, named=frozenset(map(units.label, both[0])), key=key)]],
+        f"A point is a {of_units}, with the intervals of its mean beside the mean of all {many}."
+        f" Filled points can't be told from the best in both. Beside the plot are the {many} that a"
         " selector chose in either, the highest first.",
-        f"{len(dots)} sets in two landscapes.",
-        note=f"{confidence} intervals of one set at a time; filled: may be the best in both",
+        f"{len(dots)} {many} in two landscapes.",
+        note=f"{confidence} intervals of one {word} at a time; filled: may be the best in both",
         columns=columns,
         rows=rows,
     )

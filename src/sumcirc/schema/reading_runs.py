@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
+from sumcirc.schema.adapting import Granularity
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, positive, require
 from sumcirc.schema.watching import LoggerConfig
@@ -70,15 +71,18 @@ class ReportConfig:
 class PlacementConfig:
     """The landscape of all choices of layers, and what a selector's choice is worth in it."""
 
-    # a sweep of all sets of layers, runs, or a stored landscape: the words without `=`
+    # a sweep of all sets of layers or of all single modules, runs, or a stored landscape: the words
+    # without `=`
     paths: list[str] = field(default_factory=list)
-    # layers, a selector or a file whose place is asked for: [2,3,5], page, my_selector.py or
-    # my_selector.py:FUNCTION; null: show the whole landscape
+    # layers or a module, a selector or a file whose place is asked for: [2,3,5], [0.qkv], page,
+    # my_selector.py or my_selector.py:FUNCTION; null: show the whole landscape
     score: Any = None
     # other landscapes with which this one is compared: sweeps or stored landscapes
     against: list[str] = field(default_factory=list)
     metric: str = "facts"  # score that is analysed: of LANDSCAPE_METRICS
     size: Optional[int] = None  # layers of each set; null: if the runs have sets of one size only
+    # what is chosen from; null: single modules if the runs have all of them, else layers
+    granularity: Optional[Granularity] = None
     confidence: float = 0.95  # level of the intervals
     documents: Optional[int] = None  # documents that a scored selector uses; null: its default
     threads: Optional[int] = None  # CPU threads of a scored selector; null: torch's choice
@@ -92,6 +96,11 @@ class PlacementConfig:
             f"metric={self.metric}: unknown; choose from {', '.join(LANDSCAPE_METRICS)}",
         )
         at_least(self, "", 1, "size", "documents", "threads")
+        require(
+            self.granularity is not Granularity.module or self.size in (None, 1),
+            f"size={self.size}: is a number of layers, and single modules are one at a time; leave"
+            " it out, or granularity=module",
+        )
         require(
             not self.against or self.score is None,
             f"score={self.score}: is judged by one landscape; leave out against=, or score=",
