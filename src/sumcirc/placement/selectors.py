@@ -150,7 +150,9 @@ def best_by_luck(selectors: int, sets: int) -> float:
     return 1.0 - (1.0 - 1.0 / sets) ** selectors
 
 
-def agreement(scores: Sequence[float], effects: Sequence[float], reliability: float) -> Agreement:
+def agreement(
+    scores: Sequence[float], effects: Sequence[float] | Array, reliability: float
+) -> Agreement:
     """Return the correlation of a selector's layer scores with the layers' effects.
 
     Args:

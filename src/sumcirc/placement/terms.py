@@ -161,11 +161,8 @@ def _two_way(units: Units) -> dict[str, Array]:
         (orthonormal(count), np.full((1, count), count**-0.5))
         for count in (units.layers, len(units.modules))
     )
-    return {
-        LAYERS: np.kron(layers, same_kind),
-        KINDS: np.kron(same_layer, kinds),
-        BEYOND_KINDS: np.kron(layers, kinds),
-    }
+    pairs = {LAYERS: (layers, same_kind), KINDS: (same_layer, kinds), BEYOND_KINDS: (layers, kinds)}
+    return {name: np.kron(*pair).astype(np.float64) for name, pair in pairs.items()}
 
 
 def parts_of(landscape: Landscape) -> dict[str, tuple[list[str], Array]]:
