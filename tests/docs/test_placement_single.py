@@ -19,6 +19,7 @@ from sumcirc.reporting.tables import markdown_table
 from sumcirc.statistics import Bootstrap
 
 FOLDER = RECORDS / "placement"
+README = RECORDS.parents[2] / "README.md"
 PAGE = RECORDS.parent / "placement.md"
 
 
@@ -96,6 +97,12 @@ def test_prose_states_its_records() -> None:
     assert (means > 10.6).sum() == 3
     assert (means < 9).sum() == 21
     assert modules.units.names[int(means.argmin())] == "0.attn_out"
+    readme = README.read_text(encoding="utf-8")
+    assert f"layer 0 alone gets {_mean(alone)} % of the facts" in readme
+    assert f"and LoRA on all layers {_mean(everywhere)} %. At a quarter" in readme
+    assert (
+        f"gets {_mean(best)} %, LoRA on all layers {_mean(at_budget['all'])} %, and 21 of" in readme
+    )
     by_name = {one.name: one for one in judgements}
     for name in ("page", "fisher", "gradient_norm", "loraga"):
         assert by_name[name].rank == 24
