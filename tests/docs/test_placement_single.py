@@ -78,7 +78,15 @@ def test_prose_states_its_records() -> None:
         in words
     )
     more, interval = _told(alone - everywhere)
-    assert f"{more} points {interval} more than LoRA on all layers. Layer 1" in words
+    assert f"{more} points {interval} more than LoRA on all layers; with" in words
+    by_seed = 100 * layers.scores["facts"].mean(axis=2)
+    low, high = by_seed[2:].mean(axis=1).min(), by_seed[2:].mean(axis=1).max()
+    assert layers.seeds == (1, 2)
+    assert f"with the second seed it gets {by_seed[0, 1]:.1f} %" in words
+    assert (
+        f"Layer 1 alone gets {by_seed[1].mean():.1f} %, any other layer {low:.0f} to {high:.0f} %"
+        in words
+    )
     best = _by_document(modules, "0.mlp_in")
     bridge = json.loads((FOLDER / "single-modules/bridge.json").read_text(encoding="utf-8"))
     assert bridge["budget"] == 24576
