@@ -163,7 +163,7 @@ def layer_table(folder: Path) -> list[str]:
     """
     landscape, _ = read_landscape(folder)
     by_score = {
-        score: {one.layer: one for one in Analysis(landscape.measured(score)).effects}
+        score: {int(one.name): one for one in Analysis(landscape.measured(score)).effects}
         for score in ("facts", "facts_wrong")
     }
     rows = []
