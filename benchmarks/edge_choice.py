@@ -7,7 +7,8 @@
 Edges are scored on one half of the pairs. Circuits of the same sizes by every way (edge_ways.py)
 are run on the other half, and compared by faithfulness f, by the share of positions at which the
 circuit's likeliest token is the model's, and by CPR and CMD over these sizes: the area under f and
-|1 - f| over sizes, divided by the range of sizes. Beside the default and the learned masks stand
+|1 - f| over sizes, divided by the range of sizes. *Default* is the ranking by the size of the mean
+score (`circuit.aggregation=mean`). Beside it and the learned masks stand
 random circuits with as many edges of each kind and layer, each run on some of the pairs as `sumcirc
 circuit` does. Intervals resample the judged pairs; differences from the default are paired by
 document. `--controls` names other ways that get random circuits. Faithfulness is in KL, for the

@@ -175,7 +175,10 @@ def _from_random(scorer: Scorer, metric: str) -> Values:
 
 
 def default_way(own: str) -> str:
-    """Return the name of the default ranking, by the metric that judges."""
+    """Return the name of the ranking that others are compared with: the size of the mean score.
+
+    It was the default of `circuit.aggregation` when the first records were made.
+    """
     return f"{LABELS[own]}, |mean|"
 
 

@@ -216,7 +216,7 @@ def test_predictions_are_those_of_the_changed_model(base: WireBase, made: Plante
 
 
 def test_a_copying_head_writes_the_place_that_it_reads(base: WireBase, some: list[Report]) -> None:
-    """Tested in the changed model, on the articles from which the change was computed."""
+    """The weight change is computed from some articles; on these the changed head is checked."""
     head, width = Place(Grain.head, 3, 1), base.model.config.n_embd
     made = Planted(
         base, 0, KIND, [head], [copying(base.model, head, some)], [], examples(base.encoder, 1, 0)

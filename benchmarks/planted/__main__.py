@@ -37,7 +37,7 @@ TRIES = 8  # groups of models of a kind on a base, at most
 
 @dataclass(frozen=True)
 class Task:
-    """What the models of some kinds do, and how they are made.
+    """A family of planted models: which kinds it has, and how its models are made.
 
     Attributes:
         routes: whether its kinds are routes.

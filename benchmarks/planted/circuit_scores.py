@@ -39,7 +39,7 @@ def span_scores(made: Planted, decoys: bool | None) -> SpanScores:
 
 @lru_cache(maxsize=3)
 def edge_scores(made: Planted, decoys: bool | None) -> DocumentScores:
-    """Return the scores of edges.
+    """Return the attribution scores of the edges of a planted model.
 
     Args:
         made: the model.

@@ -33,7 +33,7 @@ CHUNK = 24  # articles in a batch
 
 @contextmanager
 def projections(model: Any, layer: int) -> Iterator[dict[str, Tensor]]:
-    """Keep what the projection to queries, keys and values of a layer reads and returns.
+    """Record the inputs and outputs of the projection to queries, keys and values of a layer.
 
     Args:
         model: the model.

@@ -52,7 +52,7 @@ KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """A model before any change.
+    """A model in which changes are planted.
 
     Attributes:
         seed: its seed.

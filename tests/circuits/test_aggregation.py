@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.circuits.aggregation import aggregated, directed, per_document
+from sumcirc.circuits.aggregation import aggregated, per_document, signed_scores
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.discovery import circuit_of, judge, score_edges, selection_of
 from sumcirc.circuits.eap_ig_format import read_circuit
@@ -140,8 +140,8 @@ def test_opposite_effects_cancel_in_the_mean_alone() -> None:
     scores = np.array([[[1.0, -2.0]], [[-1.0, -4.0]]])
     assert aggregated(scores, Aggregation.mean).tolist() == [[0, -3]]
     assert aggregated(scores, Aggregation.mean_absolute).tolist() == [[1, 3]]
-    assert directed(scores, Aggregation.mean).tolist() == [[0, -3]]
-    assert directed(scores, Aggregation.mean_absolute).tolist() == [[1, -3]]
+    assert signed_scores(scores, Aggregation.mean).tolist() == [[0, -3]]
+    assert signed_scores(scores, Aggregation.mean_absolute).tolist() == [[1, -3]]
     assert per_document(scores, Aggregation.mean_absolute).tolist() == [[[1, 2]], [[1, 4]]]
 
 

@@ -6,7 +6,7 @@
 - `mean_absolute`: the mean of |score|. Nothing cancels, so an edge also ranks high if pairs use it
   in opposite ways. This is the contribution of AtP* (J. Kramár et al., AtP*, 2024,
   arXiv:2403.00745: the expected absolute effect). Where an edge is shown, its score has the sign of
-  the mean (`directed`).
+  the mean (`signed_scores`).
 
 Both are means over pairs, of `per_document`. What resamples pairs, or needs a share for each of
 them, starts from there, and so is right for both.
@@ -42,7 +42,7 @@ def aggregated(scores: NDArray[Any], aggregation: Aggregation) -> NDArray[np.flo
     return per_document(scores, aggregation).mean(0, dtype=np.float64)
 
 
-def directed(scores: NDArray[Any], aggregation: Aggregation) -> NDArray[np.float64]:
+def signed_scores(scores: NDArray[Any], aggregation: Aggregation) -> NDArray[np.float64]:
     """Return the aggregated scores with the sign of the mean scores, [sources, destinations].
 
     Args:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from sumcirc.circuits.aggregation import aggregated, directed, per_document
+from sumcirc.circuits.aggregation import aggregated, per_document, signed_scores
 from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores, attribute
 from sumcirc.circuits.card.lines import Card
 from sumcirc.circuits.eap_ig_format import write_circuit
@@ -89,9 +89,9 @@ class CircuitResult:
         return aggregated(self.scores.documents.double().numpy(), self.aggregation)
 
     @property
-    def directed(self) -> NDArray[np.float64]:
+    def signed_scores(self) -> NDArray[np.float64]:
         """The same with the sign of the mean score, in which files and figures show it."""
-        return directed(self.scores.documents.double().numpy(), self.aggregation)
+        return signed_scores(self.scores.documents.double().numpy(), self.aggregation)
 
     def save(self, path: str | Path) -> None:
         """Write the circuit to a JSON file in EAP-IG's format, see `circuits.eap_ig_format`.
@@ -99,7 +99,7 @@ class CircuitResult:
         Args:
             path: the file to write.
         """
-        write_circuit(Path(path), self.directed, self.circuit, self.scores.graph)
+        write_circuit(Path(path), self.signed_scores, self.circuit, self.scores.graph)
 
     def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
         """Return the `count` edges of the circuit with the largest |score|, the largest first.
@@ -109,7 +109,7 @@ class CircuitResult:
         Args:
             count: number of edges; all edges are returned if the circuit has fewer.
         """
-        score, graph = self.directed, self.scores.graph
+        score, graph = self.signed_scores, self.scores.graph
         rows, columns = np.nonzero(self.circuit)
         order = np.argsort(-np.abs(score[rows, columns]), kind="stable")[:count]
         return [

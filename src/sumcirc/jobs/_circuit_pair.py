@@ -94,8 +94,8 @@ def compare_with(
     if len(split.task.pairs) > 1:
         resampled = resample(stored, to_store(found.scores, options, 1), options)
     change = compare_circuits(
-        NamedCircuit(reference.name, theirs.directed, theirs.circuit),
-        NamedCircuit(_name(config), found.directed, found.circuit),
+        NamedCircuit(reference.name, theirs.signed_scores, theirs.circuit),
+        NamedCircuit(_name(config), found.signed_scores, found.circuit),
         found.scores.graph,
         resampled,
     )
@@ -172,7 +172,7 @@ def compare_files(before: Path, after: Path, folder: Path) -> None:
     Raises:
         UserError: a file can't be read, or the circuits are of models of different shapes.
     """
-    from sumcirc.circuits.aggregation import directed
+    from sumcirc.circuits.aggregation import signed_scores
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
     from sumcirc.circuits.discovery import circuit_of
     from sumcirc.circuits.eap_ig_format import read_circuit
@@ -199,7 +199,7 @@ def compare_files(before: Path, after: Path, folder: Path) -> None:
         graph = scores[0].graph
         named = []
         for name, one in zip(names, scores, strict=True):
-            score = directed(one.scores, options.aggregation)
+            score = signed_scores(one.scores, options.aggregation)
             kept = circuit_of(ranking_scores(one.scores, graph, options), graph, options)
             named.append(NamedCircuit(name, score, kept))
     change = compare_circuits(named[0], named[1], graph, resampled)

@@ -204,7 +204,7 @@ def _select_config(
 
 
 def _ranking(config: SelectConfig, file: str | None) -> Ranking:
-    """Run a selector, or the function in a file, and return the ranking of all units."""
+    """Run a selector, or the function in a file, and return how it ranks layers or modules."""
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder

@@ -137,7 +137,10 @@ def gather_landscape(
 def _others(
     arms: Sequence[Arm], census: Census, seeds: Sequence[int], notes: list[str]
 ) -> dict[str, dict[str, Array]]:
-    """Return the scores of the arms that are no set, [seeds, documents]; note what is unlike."""
+    """Return the scores of arms outside the census, such as LoRA on all layers.
+
+    Each is [seeds, documents] by name. An arm with another budget or other settings gets a note.
+    """
     found = {}
     first = next(iter(census.arms.values()))
     for arm in arms:

@@ -36,8 +36,8 @@ class Landscape:
         seeds: seed of each run of a set.
         documents: ids of the scored documents.
         scores: [sets, seeds, documents] of each score by its name, with NaN where it is undefined.
-        others: the same, [seeds, documents], of arms that are no set, such as LoRA on all layers,
-            by label and name of the score.
+        others: the same, [seeds, documents], of arms outside the census, such as LoRA on all
+            layers, by label and name of the score.
         settings: the configuration that all runs share, without layers, seed and paths.
         modules: names of the modules of each layer, if single modules are the units; empty if
             layers are.
@@ -63,7 +63,7 @@ class Landscape:
 
     @cached_property
     def units(self) -> Units:
-        """The units of which the sets consist."""
+        """The layers, or single modules, that each set is made of."""
         return Units(self.layers, self.modules)
 
     @property

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.aggregation import directed
+from sumcirc.circuits.aggregation import signed_scores
 from sumcirc.circuits.card.lines import AGREEING, CONVERGED, Line, untested, verdict
 from sumcirc.circuits.card.subject import BOOTSTRAP, Subject, spread
 from sumcirc.circuits.discovery import circuit_of, score_edges
@@ -48,12 +48,12 @@ def converged(subject: Subject) -> Line:
     with subject.counted(label, len(subject.task.pairs)) as advance:
         scores = score_edges(subject.model, subject.task, finer, advance)
     documents = scores.documents.double().numpy()
-    score = directed(documents, options.aggregation)
+    score = signed_scores(documents, options.aggregation)
     ranking = ranking_scores(documents, subject.graph, options)
     circuit = circuit_of(ranking, subject.graph, options)
     exists = subject.graph.exists
     overlap = jaccard(subject.circuit, circuit)
-    before = subject.found.directed
+    before = subject.found.signed_scores
     rho = float(spearman(before[exists], score[exists]))
     flipped = int((np.sign(score) != np.sign(before))[subject.circuit].sum())
     said = (
@@ -116,7 +116,7 @@ def _agreement(
     least: float,
 ) -> tuple[str, dict[str, Any]]:
     """Return what else is known about scores and effects, as words and as numbers."""
-    chosen = np.array([subject.found.directed[edge] for edge in edges])
+    chosen = np.array([subject.found.signed_scores[edge] for edge in edges])
     effect, floor = effects.mean(-1), subject.card.floor
     matter = int((np.abs(effect) >= least).sum())
     across = float(spearman(_at_least(chosen, least), _at_least(effect, least)))

@@ -105,7 +105,7 @@ def _share(count: int, tested: int, total: int) -> Interval:
 def _row(subject: Subject, edge: tuple[int, int], cost: Interval, needed: bool) -> dict[str, Any]:
     return {
         "edge": subject.edge_name(edge),
-        "score": float(subject.found.directed[edge]),
+        "score": float(subject.found.signed_scores[edge]),
         "cost": asdict(cost),
         "matters": needed,
     }

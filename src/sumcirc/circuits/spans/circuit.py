@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.aggregation import directed
+from sumcirc.circuits.aggregation import signed_scores
 from sumcirc.circuits.attribution.methods import AttributionSettings
 from sumcirc.circuits.discovery import CircuitResult, circuit_runs, judge
 from sumcirc.circuits.edge_selection import greedy, prune, top_n
@@ -248,7 +248,7 @@ def judge_units(
     units, graph = scores.units, scores.graph
     evaluator = _evaluator(model, judged, units, options)
     evaluator.progress = progress or evaluator.progress
-    values = directed(scores.documents.double().numpy(), options.aggregation)
+    values = signed_scores(scores.documents.double().numpy(), options.aggregation)
     select = greedy if options.select is EdgeSelection.greedy else top_n
     plain = [found.circuit]
     for size in options.sizes:
