@@ -33,7 +33,7 @@ from sumcirc.data.batches import TrainingBatch
 from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import TokenExample, by_length
-from sumcirc.data.plain_texts import read_texts
+from sumcirc.data.plain_texts import TextFiles, read_texts
 from sumcirc.evaluation.retention import text_losses
 from sumcirc.models.architectures import context_length
 from sumcirc.models.base_beside import BaseBeside
@@ -124,7 +124,7 @@ class Outcomes:
         self.texts: list[list[int]] = []
         self.names: list[str] = []
         if texts is not None:
-            for found in read_texts(texts, data.seed).values():
+            for found in read_texts(TextFiles.of_retention(texts), data.seed).values():
                 self.names += [one.id for one in found.documents]
                 self.texts += [
                     encoder.text(one.document)[: encoder.max_length] for one in found.documents

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from sumcirc.data.documents import read_corpus
-from sumcirc.data.plain_texts import check_texts, corpus_names, read_texts
+from sumcirc.data.plain_texts import TextFiles, check_texts, corpus_names, read_texts
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import counts
 from sumcirc.schema import DataConfig, EvaluationConfig, SizesConfig, Source
@@ -19,8 +19,9 @@ from sumcirc.schema import DataConfig, EvaluationConfig, SizesConfig, Source
 TEXTS = ["One.", " Two\r\nlines. ", "Three."]
 
 
-def config(*patterns: Path | str, **changes: Any) -> EvaluationConfig:
-    return EvaluationConfig(retention=[str(one) for one in patterns], **changes)
+def config(*patterns: Path | str, **changes: Any) -> TextFiles:
+    given = EvaluationConfig(retention=[str(one) for one in patterns], **changes)
+    return TextFiles.of_retention(given)
 
 
 def jsonl(path: Path, texts: list[Any], column: str = "document") -> Path:

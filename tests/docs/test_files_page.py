@@ -79,11 +79,12 @@ def test_rows_and_leaves(leaf: Leaf, key: str, value: str, fitting: bool) -> Non
 
 
 SMALL = [
-    *("logger=none", "trainer.threads=1", "trainer.batch_size=4", "generation.max_new_tokens=8"),
+    *("logger=none", "trainer.threads=1"),
     *("data.sizes.train=16", "data.sizes.validation=3", "data.sizes.test=4"),
-    "evaluation.bootstrap=100",
 ]
-TRAINED = [*SMALL, "trainer.max_steps=2", "trainer.validate_every=1", "callbacks.progress=false"]
+SCORED = [*SMALL, "generation.max_new_tokens=8", "evaluation.bootstrap=100"]
+TRAINED = [*SCORED, "trainer.batch_size=4", "trainer.max_steps=2", "trainer.validate_every=1"]
+TRAINED += ["callbacks.progress=false"]
 # slow enough that two steps surely help on every document, so that masks have a gain to divide
 TRAINED += ["model.learning_rate=1e-4"]
 CIRCUIT = ["documents=4", "resamples=5", "sizes=[0.01,1.0]", "random_circuits=1"]
@@ -109,7 +110,7 @@ COMMANDS = [
         "export.merge=true",
     ],
     [
-        *("evaluate", "checkpoint=runs/arms", *SMALL, "sweep.name=evaluated"),
+        *("evaluate", "checkpoint=runs/arms", *SCORED, "sweep.name=evaluated"),
         *("evaluation.bertscore=./encoder", "evaluation.nli=./classifier"),
     ],
     [

@@ -42,7 +42,7 @@ LISTS = {
     *("adaptation.modules", "selector.layers", "callbacks.watch", "callbacks.circuit.sizes"),
     *("circuit.sizes", "compare.analyses", "compare.directions", "compare.parts"),
     *("compare.sets", "compare.lambdas", "logger.tags", "sweep.gpus", "run.varied"),
-    *("evaluation.retention", "paths", "against", "card.lines"),
+    *("evaluation.retention", "kl_penalty.texts", "paths", "against", "card.lines"),
 }
 
 

@@ -1,12 +1,4 @@
-"""Batches of similar length in an order that depends on the seed and position alone.
-
-Items of similar length in one batch need little padding. Each pass over the data is shuffled and
-cut into pools of `POOL` optimizer steps; each pool is sorted by length, and the order of its steps
-is shuffled again, so that the order stays random at the scale of training. The items of optimizer
-step `n` are a pure function of (seed, n), however they are divided into batches and among
-processes: a resumed run continues where it stopped, and gradient accumulation trains on the same
-steps as one large batch.
-"""
+"""Batches of training and validation pairs, in the order of `data.division`."""
 
 from __future__ import annotations
 
@@ -18,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sumcirc.data.division import Division, bucketed_order, steps_per_epoch
 from sumcirc.data.encoding import EncodedCorpus
 from sumcirc.data.examples import TokenExample, collate
+from sumcirc.data.text_batches import TextBatch, TextStream
 from sumcirc.errors import UserError
-
-POOL = 50  # optimizer steps that are sorted by length together
 
 
 @dataclass
@@ -42,6 +34,7 @@ class TrainingBatch:
             for a process without items in this step.
         step_tokens: number of labels in the whole optimizer step, over its batches and all
             processes.
+        texts: plain texts that are read beside the summaries; None without `kl_penalty`.
     """
 
     input_ids: Tensor
@@ -50,6 +43,7 @@ class TrainingBatch:
     tokens: int
     loss_tokens: int
     step_tokens: int
+    texts: TextBatch | None = None
 
     @classmethod
     def of(cls, examples: Sequence[TokenExample], width: int | None = None) -> TrainingBatch:
@@ -75,75 +69,8 @@ class TrainingBatch:
             name: getattr(self, name).to(device, **options)
             for name in ("input_ids", "positions", "labels")
         }
-        return replace(self, **moved)
-
-
-def bucketed_order(
-    lengths: Sequence[int] | np.ndarray, step_size: int, seed: int, epoch: int, buckets: bool = True
-) -> list[list[int]]:
-    """Return one pass over the data as lists of indices, one list per optimizer step.
-
-    One of the steps may have fewer than `step_size` items.
-
-    Args:
-        lengths: number of tokens of each item.
-        step_size: number of items in an optimizer step.
-        seed: seed of the order.
-        epoch: number of the pass over the data; each pass has another order.
-        buckets: whether to group items of similar length.
-    """
-    random = np.random.default_rng((seed, epoch))
-    order = random.permutation(len(lengths))
-    if buckets:
-        pool = POOL * step_size
-        pools = [order[i : i + pool] for i in range(0, len(order), pool)]
-        sizes = np.asarray(lengths)
-        order = np.concatenate([p[np.argsort(sizes[p], kind="stable")] for p in pools])
-    steps = [order[i : i + step_size] for i in range(0, len(order), step_size)]
-    positions = random.permutation(len(steps)) if buckets else np.arange(len(steps))
-    return [steps[i].tolist() for i in positions]
-
-
-def steps_per_epoch(items: int, step_size: int) -> int:
-    """Return the number of optimizer steps in one pass over the data, an incomplete one included.
-
-    Args:
-        items: number of items.
-        step_size: items per optimizer step.
-    """
-    return -(-items // step_size)
-
-
-@dataclass(frozen=True)
-class Division:
-    """How the items of one optimizer step are divided into batches and among processes.
-
-    Attributes:
-        batch_size: largest number of items in a batch of one process.
-        accumulate: number of batches that a process handles in a step, one after another.
-        rank: number of this process, from 0.
-        world_size: number of processes.
-    """
-
-    batch_size: int
-    accumulate: int = 1
-    rank: int = 0
-    world_size: int = 1
-
-    @property
-    def step_size(self) -> int:
-        """Number of items in one optimizer step."""
-        return self.batch_size * self.accumulate * self.world_size
-
-    def share(self, items: Sequence[int], part: int) -> list[int]:
-        """Return the items that this process handles in one batch of a step; there may be none.
-
-        Args:
-            items: all items of the step.
-            part: number of the batch, from 0 to `accumulate` - 1.
-        """
-        # dealt out in turn, since neighbours are of similar length
-        return np.array_split(items, self.accumulate)[part][self.rank :: self.world_size].tolist()
+        texts = None if self.texts is None else self.texts.to(device, **options)
+        return replace(self, **moved, texts=texts)
 
 
 class TrainingStream:
@@ -159,6 +86,7 @@ class TrainingStream:
         seed: seed of the order of items.
         buckets: whether to group items of similar length.
         repeat: number of batches that are repeated throughout the run; None to use all.
+        texts: the plain texts that are read with each batch, if there are any.
     """
 
     def __init__(
@@ -169,8 +97,10 @@ class TrainingStream:
         seed: int,
         buckets: bool = True,
         repeat: int | None = None,
+        texts: TextStream | None = None,
     ) -> None:
         self.corpus = corpus
+        self.texts = texts
         self.division = division
         self.total = steps * division.accumulate
         self.seed = seed
@@ -192,7 +122,10 @@ class TrainingStream:
     def __iter__(self) -> Iterator[TrainingBatch]:
         while self.position < self.total:
             step, part = divmod(self.position, self.division.accumulate)
-            yield self._batch(self._items(step % self.repeat if self.repeat else step), part)
+            batch = self._batch(self._items(step % self.repeat if self.repeat else step), part)
+            if self.texts is not None:
+                batch = replace(batch, texts=self.texts.batch(step, part))
+            yield batch
             # a batch is counted when the next one is requested: a checkpoint between the two holds
             # a state that has not seen the batch fetched ahead
             self.position += 1

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
 
-from sumcirc.data.batches import Division, EvaluationBatches, TrainingStream, steps_per_epoch
+from sumcirc.data.batches import EvaluationBatches, TrainingStream
+from sumcirc.data.division import Division, steps_per_epoch
 from sumcirc.data.documents import Corpus, read_corpus
 from sumcirc.data.encoding import EncodedCorpus, Encoder
 from sumcirc.data.inspection import seen_before
+from sumcirc.data.plain_texts import PlainTexts, TextFiles, encoded_texts
+from sumcirc.data.text_batches import TextStream
 from sumcirc.runtime.notices import Notices, counts
 from sumcirc.runtime.progress import counted
-from sumcirc.schema import DataConfig, TrainerConfig
+from sumcirc.schema import DataConfig, KLPenaltyConfig, TrainerConfig
 
 
 class SummarizationData(pl.LightningDataModule):
@@ -32,6 +36,7 @@ class SummarizationData(pl.LightningDataModule):
         notices: notices for the user about the data.
         repeat: number of training batches that are repeated throughout the run, to overfit on
             them; None to train on all of them.
+        texts: plain texts that are read beside the training batches, by the name of their corpus.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class SummarizationData(pl.LightningDataModule):
         self.repeat: int | None = None
         self.corpora: dict[str, Corpus] = {}
         self.encoded: dict[str, EncodedCorpus] = {}
+        self.texts: dict[str, PlainTexts] = {}
+        self._texts_per_batch = 0
 
     def read(self, splits: Sequence[str] = ("train", "validation")) -> None:
         """Read and encode the training and the validation split, or the given ones.
@@ -73,6 +80,39 @@ class SummarizationData(pl.LightningDataModule):
             validation = self.corpora["validation"].documents
             training = self.corpora["train"]
             self.notices.tell(seen_before("data.validation", validation, training, "data.train"))
+
+    def read_texts(self, config: KLPenaltyConfig) -> None:
+        """Read and encode the plain texts of a penalty, if there is one.
+
+        Args:
+            config: settings of the penalty.
+
+        Raises:
+            UserError: as in `encoded_texts`.
+        """
+        if not config.is_on:
+            return
+        files, seed = TextFiles.of_kl_penalty(config), self.config.seed
+        length = config.max_length
+        self.texts = encoded_texts(files, self.encoder, self.notices, seed, length=length)
+        self._texts_per_batch = config.batch_size
+
+    @property
+    def read_in_training(self) -> dict[str, Corpus]:
+        """The documents that a training reads, by the name of their setting."""
+        texts = {f"kl_penalty.texts {name}": one.corpus for name, one in self.texts.items()}
+        return {"data.train": self.corpora["train"], **texts}
+
+    def text_stream(self, division: Division) -> TextStream | None:
+        """Return the plain texts that are read with each batch; None if there are none.
+
+        Args:
+            division: how an optimizer step's summaries are divided.
+        """
+        if not self.texts:
+            return None
+        texts = [ids for corpus in self.texts.values() for ids in corpus.ids]
+        return TextStream(texts, replace(division, batch_size=self._texts_per_batch), self.seed)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -104,13 +144,15 @@ class SummarizationData(pl.LightningDataModule):
         """Return a stream of all training batches of the run for this process."""
         trainer = self.trainer
         assert trainer is not None
+        division = self._division(trainer.global_rank, trainer.world_size)
         return TrainingStream(
             self.encoded["train"],
-            self._division(trainer.global_rank, trainer.world_size),
+            division,
             self.steps(trainer.world_size)[1],
             self.seed,
             self.trainer_config.buckets,
             self.repeat,
+            self.text_stream(division),
         )
 
     def val_dataloader(self) -> EvaluationBatches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,8 @@ def seen_before(where: str, documents: Sequence[Document], other: Corpus, name: 
     """
     count = sum(text_key(item.document) in other.texts for item in documents)
     words = f"documents are in {name} too, so what they show may be memory; give other documents"
-    return Notice(where, f"in_{name.removeprefix('data.')}", count, len(documents), words, LEAK)
+    kind = "in_" + re.sub(r"\W+", "_", name.removeprefix("data."))
+    return Notice(where, kind, count, len(documents), words, LEAK)
 
 
 def text_key(text: str) -> int:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
+    from sumcirc.data.plain_texts import PlainTexts
     from sumcirc.evaluation.results import Scoreboard
-    from sumcirc.jobs._retention import Texts
     from sumcirc.selection.ranking import Ranking
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import Clock
@@ -80,7 +80,7 @@ def check_together(configs: Sequence[TrainConfig]) -> None:
 
 def _check_settings(config: TrainConfig) -> None:
     from sumcirc.data.documents import SPLITS, check_files
-    from sumcirc.data.plain_texts import check_texts
+    from sumcirc.data.plain_texts import TextFiles, check_texts
     from sumcirc.evaluation.model_scores import check_model_scores
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.jobs._export import check_export
@@ -94,7 +94,9 @@ def _check_settings(config: TrainConfig) -> None:
     check_writable("cache_dir", config.cache_dir)
     check_trainer(config)
     check_files(config.data, SPLITS if config.evaluation.scores else SPLITS[:2])
-    check_texts(config.evaluation)
+    check_texts(TextFiles.of_retention(config.evaluation))
+    if config.kl_penalty.is_on:
+        check_texts(TextFiles.of_kl_penalty(config.kl_penalty))
     if "circuit_tracker" in config.callbacks.watch:
         config.callbacks.circuit.corruption_of(config.data.source, "callbacks.circuit.")
     check_model(config.model)
@@ -186,7 +188,7 @@ class Inputs:
     encoder: Encoder
     data: SummarizationData
     board: Scoreboard | None
-    texts: Mapping[str, Texts]
+    texts: Mapping[str, PlainTexts]
 
 
 def _train(config: TrainConfig, directory: RunDirectory) -> None:
@@ -328,16 +330,18 @@ def read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> I
             check_room(encoder, config.generation)
         data = SummarizationData(config.data, config.trainer, encoder, cache, config.seed)
         data.read()
+        data.read_texts(config.kl_penalty)
     board = None
-    texts: Mapping[str, Texts] = {}
+    texts: Mapping[str, PlainTexts] = {}
     if config.evaluation.scores and is_main_process():
         place = device(config.trainer)
         board = Scoreboard(config, encoder, cache, data.notices, place)
         board.inspect(data.corpora)
     if is_main_process():
         corpora = {**data.corpora, **({"test": board.corpus} if board else {})}
+        corpora |= {f"kl_penalty.{name}": one.corpus for name, one in data.texts.items()}
         directory.require_same_data({name: one.fingerprint for name, one in corpora.items()})
-        texts = read_retention(config, encoder, data.notices, data.corpora["train"])
+        texts = read_retention(config, encoder, data.notices, data.read_in_training)
     return Inputs(tokenizer, model, encoder, data, board, texts)
 
 

@@ -125,8 +125,8 @@ def _linear(linear: nn.Module, needs: bool) -> tuple[int, bool]:
         linear: the linear, or PEFT's layer around it.
         needs: whether the linear's input requires a gradient.
     """
-    adapted = isinstance(linear, BaseTunerLayer)
-    base = linear.get_base_layer() if adapted else linear
+    base = linear.get_base_layer() if isinstance(linear, BaseTunerLayer) else linear
+    adapted = isinstance(linear, BaseTunerLayer) and not linear.disable_adapters
     width_in, width_out = _widths(base)
     weight_needs = base.get_parameter("weight").requires_grad
     count = width_in * width_out * (1 + needs + weight_needs)

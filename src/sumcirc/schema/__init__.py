@@ -73,6 +73,7 @@ from sumcirc.schema.optimizing import (
     SchedulerConfig,
     scheduler_of,
 )
+from sumcirc.schema.penalizing import KLPenaltyConfig
 from sumcirc.schema.reading_runs import DashboardConfig, PlacementConfig, ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig, RougeTokenizer
 from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
@@ -149,6 +150,7 @@ __all__ = [
     "Granularity",
     "ItemMetric",
     "JobConfig",
+    "KLPenaltyConfig",
     "LoggerConfig",
     "LoggerKind",
     "MaskGrain",

@@ -23,6 +23,7 @@ from sumcirc.schema.exporting import ExportConfig
 from sumcirc.schema.learning import MONITORS, ModelConfig, Quantization, TrainerConfig
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.optimizing import OptimizerConfig, SchedulerConfig, check_fit, scheduler_of
+from sumcirc.schema.penalizing import KLPenaltyConfig
 from sumcirc.schema.require import at_least, folder_name, positive, require
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
 from sumcirc.schema.selecting import SelectorConfig
@@ -165,6 +166,7 @@ class TrainConfig(JobConfig):
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    kl_penalty: KLPenaltyConfig = field(default_factory=KLPenaltyConfig)
     callbacks: CallbacksConfig = MISSING
     export: ExportConfig = field(default_factory=ExportConfig)
     resume: Optional[str] = None  # run directory to continue, with its configuration
@@ -218,6 +220,11 @@ class TrainConfig(JobConfig):
             "trainer.load_best=false": self.trainer.load_best,
         }
         remedies = [remedy for remedy, needed in whole.items() if needed]
+        require(
+            not (sharded and self.kl_penalty.is_on),
+            f"trainer.strategy={strategy}: parameters are spread over devices, so the base can't be"
+            " run beside the model for kl_penalty.texts; use ddp, or leave kl_penalty out",
+        )
         require(
             not (sharded and quantize),
             f"trainer.strategy={strategy}: can't spread weights over devices that"

@@ -51,6 +51,7 @@ LENS_LOG_PROBABILITY = "logit_lens/log_probability"
 LENS_KL = "logit_lens/kl_model_lens"
 LENS_AGREEMENT = "logit_lens/top1_agreement"
 TRAIN_LOSS = "train/loss"
+TRAIN_KL = "train/kl_penalty"
 VALIDATION_LOSS = "validation/loss"
 FAITHFULNESS = "circuit/faithfulness"
 

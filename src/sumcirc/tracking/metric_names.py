@@ -23,6 +23,7 @@ from sumcirc.tracking.measure_records import (
     MEASURES,
     TO_DISTRACTOR,
     TO_SALIENT,
+    TRAIN_KL,
     TRAIN_LOSS,
     VALIDATION_LOSS,
 )
@@ -171,6 +172,7 @@ def _when(measure: str) -> str:
 
 AT_END = "evaluation.at_end"
 RETENTION = "evaluation.retention"
+KL_PENALTY = "kl_penalty.texts"
 SEVERAL = "two probe documents or more"
 HELD_OUT = "circuit.held_out"
 CARD = "card.lines"
@@ -179,6 +181,14 @@ ENOUGH = "eight probe documents or more"
 LOGGED = (
     _curve("train", STEP, "steps", "optimizer steps, the axis of every curve"),
     _curve("train", TRAIN_LOSS, "nats per token", "mean since the last logged step"),
+    _curve(
+        "train",
+        TRAIN_KL,
+        "nats per token",
+        "KL(base || model) on the texts of the penalty, before its weight; mean since the last"
+        " logged step",
+        KL_PENALTY,
+    ),
     _curve("train", "train/learning_rate", "", "learning rate of the first parameter group"),
     _curve("train", "train/epoch", "epochs", "passes over the training data"),
     _curve("train", "time/tokens_per_second", "tokens/s", "measuring and validation excluded"),

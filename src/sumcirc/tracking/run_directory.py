@@ -205,7 +205,8 @@ class RunDirectory:
         """Store hashes of the run's data in status.json, and compare them with stored ones.
 
         Args:
-            found: hash of the documents of each split, by the split's name.
+            found: hash of the documents of each split, by the split's name, or of other texts by
+                the name of their setting.
 
         Raises:
             UserError: the data has changed since the run began.
@@ -213,8 +214,9 @@ class RunDirectory:
         before = self.status().get("data", {})
         for split, fingerprint in found.items():
             if before.get(split, fingerprint) != fingerprint:
+                setting = split if "." in split else f"data.{split}"
                 raise UserError(
-                    f"{self.path}: data.{split} has other documents than when the run started;"
+                    f"{self.path}: {setting} has other documents than when the run started;"
                     " restore them, or train again with another sweep.name"
                 )
         if found.keys() - before.keys():

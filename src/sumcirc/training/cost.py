@@ -8,7 +8,9 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from sumcirc.models.base_beside import BaseBeside
 from sumcirc.models.flops import TrainingFlops
+from sumcirc.models.modes import frozen
 from sumcirc.runtime.memory import process_peak
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.peak_flops import peak_flops
@@ -26,10 +28,15 @@ class CostMeter(pl.Callback):
 
     Args:
         model: the adapted model, before Lightning distributes it.
+        base: its base, which a penalty runs beside it; None without one.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, base: BaseBeside | None = None) -> None:
         self._flops_of = TrainingFlops.of(model)
+        self._base_flops_of: TrainingFlops | None = None
+        if base is not None:
+            with base.active() as found, frozen(found):
+                self._base_flops_of = TrainingFlops.of(found)
         # operations and positions of this process, until they are summed for a checkpoint
         self._flops, self._tokens = 0, 0
         self._seconds = self._seconds_before = 0.0
@@ -67,6 +74,11 @@ class CostMeter(pl.Callback):
         sequences, length = batch.input_ids.shape
         self._flops += self._flops_of.batch(sequences, length, len(batch.labels))
         self._tokens += sequences * length
+        if batch.texts is not None and self._base_flops_of is not None:
+            sequences, length = batch.texts.input_ids.shape
+            for flops_of in (self._flops_of, self._base_flops_of):
+                self._flops += flops_of.batch(sequences, length, len(batch.texts.positions))
+            self._tokens += sequences * length
         device = trainer.strategy.root_device
         if device.type == "cuda" and trainer.global_step >= pl_module.total_steps:
             torch.cuda.synchronize(device)  # or the time of the last steps would be missing

@@ -24,7 +24,8 @@ from sumcirc.errors import UserError
 from sumcirc.models.unembedding import unembedding_of
 from sumcirc.models.unwrapping import base_model
 from sumcirc.schema import OptimizerConfig, SchedulerConfig, scheduler_of
-from sumcirc.tracking.measure_records import TRAIN_LOSS, VALIDATION_LOSS
+from sumcirc.tracking.measure_records import TRAIN_KL, TRAIN_LOSS, VALIDATION_LOSS
+from sumcirc.training.kl_penalty import KLPenalty
 from sumcirc.training.optimizers import (
     averaged_weights,
     averages,
@@ -65,6 +66,7 @@ class SummarizationModule(pl.LightningModule):
             mean since the previous one.
         compile_network: whether to compile the backbone for training.
         scheduler: settings of the learning rate's schedule; None for the defaults.
+        kl_penalty: penalty on the texts of each batch; None without one.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class SummarizationModule(pl.LightningModule):
         log_every: int = 10,
         compile_network: bool = False,
         scheduler: SchedulerConfig | None = None,
+        kl_penalty: KLPenalty | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -87,6 +90,7 @@ class SummarizationModule(pl.LightningModule):
         backbone = base_model(model).base_model
         # in tuples, since registered submodules would be saved a second time
         self._parts: tuple[Any, Any] = (backbone, unembedding_of(base_model(model)))
+        self._penalty = kl_penalty
         self._compiled: tuple[Any] = (torch.compile(backbone) if compile_network else backbone,)
         # keep NaN: by default it is ignored, and "disable" makes torchmetrics drop the weights
         self.validation_loss = MeanMetric(nan_strategy=math.nan)
@@ -106,19 +110,26 @@ class SummarizationModule(pl.LightningModule):
 
         Lightning divides the loss by the number of batches in a step and averages gradients over
         all processes. With this weight the result is a mean over tokens. For a single batch and
-        process the weight is exactly 1.
+        process the weight is exactly 1. With a penalty, that of the batch's texts is added.
 
         Args:
             batch: the batch.
             batch_index: ignored.
         """
+        batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        penalty: Tensor | float = 0.0
+        if self._penalty is not None:
+            assert batch.texts is not None
+            kl = self._penalty.divergence(self.model, batch.texts)
+            penalty = kl * self._penalty.share(batch.texts, batches)
+            self._kl_sum = self._kl_sum + kl.detach().float() * batch.texts.texts
+            self._texts += batch.texts.texts
         loss = summary_loss(self._compiled[0], self._parts[1], batch)
         # stays on the device: reading it here would block every step
         self._loss_sum = self._loss_sum + loss.detach().float() * batch.loss_tokens
         self._loss_tokens += batch.loss_tokens
         self._tokens += batch.tokens
-        batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        return loss * (batch.loss_tokens * batches / batch.step_tokens)
+        return loss * (batch.loss_tokens * batches / batch.step_tokens) + penalty
 
     def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_index: int) -> None:
         """Log the mean loss since the last logged step if an entry is due; validate the last step.
@@ -134,11 +145,12 @@ class SummarizationModule(pl.LightningModule):
         if accumulating or self.global_step % self.log_every:
             return
         seconds = time.perf_counter() - self._since
-        loss = self.running_loss()
+        loss, kl = self.running_loss(), self.running_kl()
         stream: Any = self.trainer.train_dataloader
         self.record(
             {
                 TRAIN_LOSS: loss,
+                **({} if kl is None else {TRAIN_KL: kl}),
                 "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
                 "train/epoch": stream.epoch,
                 "time/tokens_per_second": self._tokens / seconds,
@@ -156,14 +168,22 @@ class SummarizationModule(pl.LightningModule):
     def _reset_running_loss(self) -> None:
         self._loss_sum: Tensor | float = 0.0
         self._loss_tokens, self._tokens = 0, 0
+        self._kl_sum: Tensor | float = 0.0
+        self._texts = 0
         self._since = time.perf_counter()
 
     def _running_sums(self) -> list[float]:
         """Return the sums of loss and summary tokens since the last logged step."""
-        sums = [float(self._loss_sum), self._loss_tokens]
-        return self.trainer.strategy.reduce(
-            torch.tensor(sums, device=self.device), reduce_op="sum"
-        ).tolist()
+        return self._reduced(float(self._loss_sum), self._loss_tokens)
+
+    def _running_kl_sums(self) -> list[float]:
+        """Return the sums of KL and texts since the last logged step."""
+        return self._reduced(float(self._kl_sum), self._texts)
+
+    def _reduced(self, *sums: float) -> list[float]:
+        """Return sums over all processes."""
+        own = torch.tensor(sums, device=self.device)
+        return self.trainer.strategy.reduce(own, reduce_op="sum").tolist()
 
     def running_loss(self) -> float:
         """Return the mean loss since the last logged step, in nats per summary token.
@@ -179,6 +199,16 @@ class SummarizationModule(pl.LightningModule):
                 f" (now {self.optimizer_config.learning_rate:g}) or raise scheduler.warmup"
             )
         return loss
+
+    def running_kl(self) -> float | None:
+        """Return the mean KL(base || model) on texts since the last logged step, in nats a token.
+
+        It is None without a penalty.
+        """
+        if self._penalty is None:
+            return None
+        total, texts = self._running_kl_sums()
+        return total / max(1.0, texts)
 
     def on_validation_epoch_start(self) -> None:
         """Start the clock that measures validation time, which doesn't count as training time."""
@@ -322,6 +352,8 @@ class SummarizationModule(pl.LightningModule):
             checkpoint: Lightning's state of the run, to which the sums are added.
         """
         checkpoint["running_loss"] = self._running_sums()
+        if self._penalty is not None:
+            checkpoint["running_kl"] = self._running_kl_sums()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the running sums of the loss from a checkpoint.
@@ -340,3 +372,5 @@ class SummarizationModule(pl.LightningModule):
             )
         if self.trainer.is_global_zero:  # the sums are over all processes
             self._loss_sum, self._loss_tokens = checkpoint["running_loss"]
+            if self._penalty is not None:
+                self._kl_sum, self._texts = checkpoint["running_kl"]

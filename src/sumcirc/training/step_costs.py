@@ -19,15 +19,16 @@ import pytorch_lightning as pl
 import torch
 from peft import AdaLoraModel, PeftModel
 
-from sumcirc.data.batches import Division, TrainingStream, bucketed_order
+from sumcirc.data.batches import TrainingStream
 from sumcirc.data.datamodule import SummarizationData
+from sumcirc.data.division import Division, bucketed_order
 from sumcirc.models.adapters import checkpoint_activations
 from sumcirc.models.dropout import start_training
 from sumcirc.runtime.memory import process_peak
 from sumcirc.schema import TrainConfig
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.rank_allocation import RankAllocation
-from sumcirc.training.trainer import quiet, stepping
+from sumcirc.training.trainer import kl_penalty_of, quiet, stepping
 from sumcirc.training.trainer_arguments import repeated_batches
 
 
@@ -87,7 +88,13 @@ def measure_steps(
         stream = _ChosenSteps(data, division, [*first, mean, largest])
         options = config.trainer
         module = SummarizationModule(
-            model, config.optimizer, total, options.log_every, options.compile, config.scheduler
+            model,
+            config.optimizer,
+            total,
+            options.log_every,
+            options.compile,
+            config.scheduler,
+            kl_penalty_of(config, model),
         )
         trainer.fit(module, train_dataloaders=stream, val_dataloaders=[])
         if trainer.interrupted:
@@ -125,7 +132,14 @@ class _ChosenSteps(TrainingStream):
 
     def __init__(self, data: SummarizationData, division: Division, chosen: Sequence[int]) -> None:
         buckets = data.trainer_config.buckets
-        super().__init__(data.encoded["train"], division, len(chosen), data.seed, buckets)
+        super().__init__(
+            data.encoded["train"],
+            division,
+            len(chosen),
+            data.seed,
+            buckets,
+            texts=data.text_stream(division),
+        )
         self._chosen = chosen
 
     def _items(self, step: int) -> list[int]:

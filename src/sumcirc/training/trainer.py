@@ -24,7 +24,9 @@ from peft import AdaLoraModel, PeftModel
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.errors import UserError
 from sumcirc.models.adapters import checkpoint_activations
+from sumcirc.models.base_beside import BaseBeside
 from sumcirc.models.dropout import start_training
+from sumcirc.models.loading import load_model
 from sumcirc.runtime.processes import is_main_process
 from sumcirc.runtime.terminal import say
 from sumcirc.schema import Precision, TrainConfig, TrainerConfig
@@ -41,6 +43,7 @@ from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from sumcirc.training.cost import CostMeter
 from sumcirc.training.extension import extension_callbacks
 from sumcirc.training.extra_callbacks import blaming, make_extra
+from sumcirc.training.kl_penalty import KLPenalty
 from sumcirc.training.loggers import ContinueLoggers, check_loggers, make_loggers
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.optimizers import check_optimizer
@@ -244,10 +247,29 @@ def world_size(config: TrainerConfig) -> int:
         return pl.Trainer(**_machine(config), barebones=True).world_size
 
 
-def _leading(model: torch.nn.Module) -> list[pl.Callback]:
+def kl_penalty_of(config: TrainConfig, model: torch.nn.Module) -> KLPenalty | None:
+    """Return the penalty that a run's settings ask for, or None.
+
+    Where switching the adapter off doesn't give the base, the base is loaded beside the model.
+
+    Args:
+        config: configuration of the run.
+        model: the model with its adapters, if any.
+    """
+    if not config.kl_penalty.is_on:
+        return None
+
+    def load() -> torch.nn.Module:
+        found: Any = load_model(config.model)
+        return found.to(device(config.trainer))
+
+    return KLPenalty(BaseBeside(model, load), config.kl_penalty.weight)
+
+
+def _leading(model: torch.nn.Module, penalty: KLPenalty | None) -> list[pl.Callback]:
     """Return the callbacks that come before the watchers."""
     # it stops the time of training, to which what the others do doesn't belong
-    found: list[pl.Callback] = [CostMeter(model)]
+    found: list[pl.Callback] = [CostMeter(model, penalty and penalty.base)]
     if isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel):
         # the watchers measure the model with the ranks that are left
         found.append(RankAllocation(model))
@@ -315,11 +337,12 @@ def fit(
     if config.trainer.gradient_checkpointing:
         checkpoint_activations(model)
     saved = checkpoints(run.checkpoints)
+    penalty = kl_penalty_of(config, model)
     if others is None:
         others = make_extra(config.callbacks.extra)
     with quiet(), blaming(config.callbacks.extra):
         trainer = make_trainer(config, data, run, wandb_logger, watchers, others)
-        trainer.callbacks[:0] = _leading(model)  # type: ignore[attr-defined]
+        trainer.callbacks[:0] = _leading(model, penalty)  # type: ignore[attr-defined]
         if trainer.global_rank:
             # dropout masks that differ from the first process's; Lightning's strategies reuse this
             # seed
@@ -334,6 +357,7 @@ def fit(
             config.trainer.log_every,
             config.trainer.compile,
             config.scheduler,
+            penalty,
         )
         if not saved:
             run.metrics.cut(0)
