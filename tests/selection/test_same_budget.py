@@ -78,5 +78,31 @@ def test_selectors_are_checked_by_the_most_expensive_choice() -> None:
         check_together(composed(*words, "adaptation.budget=100"))
 
 
+@pytest.mark.parametrize(
+    ("words", "budget", "message"),
+    [
+        (("selector=page", "selector.count=2,1"), 300000, r"selector\.count=1 .* full rank"),
+        (
+            ("selector=page", "selector.count=1", "adaptation.granularity=layer,module"),
+            98304,
+            r"selector\.count=1 adaptation\.granularity=module .* full rank",
+        ),
+        (
+            ("adaptation=lora,dora", "adaptation.layers=[2]"),
+            2048,
+            "adaptation=dora .* takes 3200 parameters with rank 1",
+        ),
+    ],
+)
+def test_each_arm_is_checked_whatever_tells_it_apart(
+    words: tuple[str, ...], budget: int, message: str
+) -> None:
+    """The first of the two arms can use the budget, the second can't."""
+    configs = composed(*words, f"adaptation.budget={budget}")
+    check_together(configs[:1])
+    with pytest.raises(UserError, match=message):
+        check_together(configs)
+
+
 def test_without_the_setting_nothing_is_checked() -> None:
     check_together(composed("adaptation=full", "adaptation.budget=null", "sweep.same_budget=false"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import PretrainedConfig
 
@@ -10,7 +11,7 @@ from sumcirc.errors import UserError
 from sumcirc.models.adapters import adapter_size
 from sumcirc.models.architectures import shape
 from sumcirc.models.budget import EQUAL, AdapterSize, smallest_common_budget
-from sumcirc.schema import Adaptation, TrainConfig
+from sumcirc.schema import Adaptation, Granularity, TrainConfig, Variant
 from sumcirc.selection.choosing import dearest, how_many
 
 
@@ -62,21 +63,35 @@ def check_same_budget(configs: Sequence[TrainConfig], model_config: PretrainedCo
 
 
 def arm_name(config: TrainConfig) -> str:
-    """Return what tells a job's adapter apart, as on the command line.
+    """Return what the size of a job's adapter depends on beside the budget, as it is typed.
 
     Args:
         config: configuration of the job.
     """
-    adaptation = config.adaptation
+    adaptation, selector = config.adaptation, config.selector
     if adaptation.kind is not Adaptation.lora:
         return f"adaptation={adaptation.kind.value}"
-    if config.selector.name is not None:
-        words = [f"selector={config.selector.name.value}"]
+    variant = adaptation.variant
+    words = [] if variant is Variant.lora else [f"adaptation={variant.value}"]
+    if selector.name is None:
+        words.append(f"adaptation.layers={_typed(adaptation.layers)}")
     else:
-        layers = adaptation.layers
-        shown = layers if isinstance(layers, str) else f"[{','.join(map(str, layers))}]"
-        words = [f"adaptation.layers={shown}"]
-    return " ".join([*words, f"adaptation.modules=[{','.join(adaptation.modules)}]"])
+        words.append(f"selector={selector.name.value}")
+        given = {"preset": selector.preset, "layers": selector.layers, "count": selector.count}
+        words += [
+            f"selector.{key}={_typed(value)}" for key, value in given.items() if value is not None
+        ]
+        if adaptation.granularity is Granularity.module:
+            words.append("adaptation.granularity=module")
+    words.append(f"adaptation.modules={_typed(adaptation.modules)}")
+    if adaptation.peft:
+        words.append(f"adaptation.peft={adaptation.peft}")
+    return " ".join(words)
+
+
+def _typed(value: Any) -> str:
+    """Return a value as it is typed on the command line."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def _why_not(size: AdapterSize, budget: int) -> str | None:
