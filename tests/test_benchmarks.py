@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 # `gpu` has tests of its own; most others read no clock and so have no ratio
 NO_BENCHMARK = {
+    "adapter_arms",
     "measurement",
     "run_all",
     "convergence",
