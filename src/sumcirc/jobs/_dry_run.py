@@ -28,7 +28,7 @@ from sumcirc.schema import Granularity, SelectorName, TrainConfig
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from sumcirc.jobs.train import Inputs
+    from sumcirc.jobs._training_inputs import Inputs
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.training.step_costs import StepCosts
 
@@ -139,7 +139,7 @@ def plan(config: TrainConfig, folder: Path, elsewhere: str | None) -> Plan:
     """
     import pytorch_lightning as pl
 
-    from sumcirc.jobs.train import read_inputs
+    from sumcirc.jobs._training_inputs import read_inputs
     from sumcirc.models.adapters import trainable_parameters
     from sumcirc.runtime.processes import distributed
     from sumcirc.tracking.run_directory import RunDirectory
@@ -177,7 +177,7 @@ def _with_adapter(
     config: TrainConfig, directory: RunDirectory, inputs: Inputs
 ) -> tuple[Any, list[str]]:
     """Return the model to train, and a remark if other layers stand in for a selector's choice."""
-    from sumcirc.jobs.train import add_adapter
+    from sumcirc.jobs._training_inputs import add_adapter
     from sumcirc.models.architectures import shape
     from sumcirc.selection.choosing import dearest, how_many
     from sumcirc.selection.registry import SELECTORS
