@@ -61,6 +61,8 @@ def test_less_is_forgotten(
         assert done.code == 0, done.output
         run = tmp_path / name / "runs/s/r"
         found[name] = json.loads((run / "summary.json").read_text())
+        card = (run / "adapter/README.md").read_text()
+        assert ("- KL penalty: `weight 100 on kept.jsonl`" in card) == (name == "some")
         logged = values(run, "train/kl_penalty")
         assert list(logged) == ([*range(2, 25, 2)] if name == "some" else [])
         assert all(value > 0 for value in logged.values())

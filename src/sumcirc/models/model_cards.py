@@ -238,6 +238,9 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
         "learning rate": config.optimizer.learning_rate,
         "seed": config.seed,
     }
+    if config.kl_penalty.is_on:
+        names = ", ".join(Path(pattern).name for pattern in config.kl_penalty.texts)
+        found["KL penalty"] = f"weight {config.kl_penalty.weight:g} on {names}"
     if config.model.revision is not None:
         found["base revision"] = config.model.revision
     return {name: value for name, value in found.items() if value is not None}

@@ -26,6 +26,7 @@ from sumcirc.tracking.measure_records import (
     LENS_LOG_PROBABILITY,
     TO_DISTRACTOR,
     TO_SALIENT,
+    TRAIN_KL,
     TRAIN_LOSS,
     VALIDATION_LOSS,
 )
@@ -135,6 +136,9 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
             panels.append(BarPanel(f"{heading(measure, found[0])} on the test items", found))
     panels += shelf.rows("every test score with its interval", "test/scores")
     panels += shelf.curves("loss", TRAIN_LOSS, VALIDATION_LOSS, unit="nats per token")
+    panels += shelf.curves(
+        "KL(base || model) on the texts of the penalty", TRAIN_KL, unit="nats per token"
+    )
     panels += shelf.curves("validation perplexity", "validation/perplexity")
     rouge = [
         shelf.scaled(MetricKind.curve, f"summaries/{name}_f1")

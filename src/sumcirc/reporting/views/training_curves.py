@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sumcirc.reporting.kinds import Curve, Curves, NotDrawableError, View
-from sumcirc.tracking.measure_records import FAITHFULNESS, TRAIN_LOSS, VALIDATION_LOSS
+from sumcirc.tracking.measure_records import FAITHFULNESS, TRAIN_KL, TRAIN_LOSS, VALIDATION_LOSS
 
 Points = Mapping[str, Sequence[tuple[int, float]]]  # (step, value) by metric
 STEP = "optimizer step"
@@ -62,6 +62,13 @@ OTHERS = (
         "KL between the models' next-token distributions, mean over the tokens of the reference"
         " summaries of the measured documents, in both directions; 0: the base itself.",
         {f"output/{name}": name for name in ("kl_tuned_base", "kl_base_tuned")},
+    ),
+    Chart(
+        "Penalty on divergence from the base",
+        "KL (nats per token)",
+        "KL(base || model) of the next-token distributions on the texts of kl_penalty, mean over"
+        " texts, before its weight.",
+        {TRAIN_KL: "on the texts of the penalty"},
     ),
 )
 
