@@ -32,7 +32,7 @@ from sumcirc.selection.context import SelectionContext
 from sumcirc.storage.writing import plain_numbers, write_json
 from sumcirc.tracking.run_directory import git_commit
 from sumcirc.tracking.session import plain
-from sumcirc.training.trainer import set_threads
+from sumcirc.training.machine import set_threads
 
 COUNT = 3
 # those that compute little come first

@@ -6,7 +6,6 @@ import functools
 import json
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
 from sumcirc.errors import UserError
-from sumcirc.schema import Adaptation, Precision, TrainerConfig
+from sumcirc.schema import Adaptation, Precision
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.training import module as modeling
 from sumcirc.training import trainer as training
@@ -446,39 +445,3 @@ def test_machines_that_are_not_there_are_refused(
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(UserError, match=message):
         training.check_trainer(small_config(gpt2_folder, news_files, tmp_path, trainer=trainer))
-
-
-@pytest.mark.parametrize(
-    ("variables", "trainer", "refusal"),
-    [
-        # one task: Lightning starts the other processes, as it does without SLURM
-        ({"SLURM_NTASKS": "1"}, {"devices": 2}, None),
-        ({"SLURM_NTASKS": "1"}, {"devices": 1}, None),
-        ({"SLURM_NTASKS": "2"}, {"devices": 2}, None),
-        ({"SLURM_NTASKS": "2"}, {"devices": 3}, r"trainer\.devices=3 .*--ntasks-per-node=2"),
-    ],
-)
-def test_tasks_of_a_slurm_job(
-    monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str],
-    trainer: dict[str, Any],
-    refusal: str | None,
-) -> None:
-    variables |= {"SLURM_NTASKS_PER_NODE": variables["SLURM_NTASKS"], "SLURM_JOB_NAME": "x"}
-    variables |= dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    config = TrainerConfig(accelerator="cpu", **trainer)
-    with pytest.raises(UserError, match=refusal) if refusal else nullcontext():
-        training.check_machine(config)
-
-
-def test_inference_runs_on_the_first_device_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert training.device(TrainerConfig(accelerator="cpu")) == torch.device("cpu")
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-    assert training.device(TrainerConfig(accelerator="gpu")) == torch.device("cuda", 0)
-    assert training.device(TrainerConfig(devices=[2, 3])) == torch.device("cuda", 2)
-    assert training.device(TrainerConfig(accelerator="cpu")) == torch.device("cpu")
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    assert training.device(TrainerConfig()) == torch.device("cpu")

@@ -69,7 +69,7 @@ def compare_with(
     from sumcirc.models.restoring import against_of, load_reference, release
     from sumcirc.runtime.progress import counted
     from sumcirc.storage.writing import plain_numbers, write_json
-    from sumcirc.training.trainer import device
+    from sumcirc.training.machine import device
 
     reference, options = against_of(config), config.circuit
     assert reference is not None

@@ -144,8 +144,8 @@ def plan(config: TrainConfig, folder: Path, elsewhere: str | None) -> Plan:
     from sumcirc.runtime.processes import distributed
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import Clock, plain
+    from sumcirc.training.machine import set_threads
     from sumcirc.training.step_costs import measure_steps
-    from sumcirc.training.trainer import set_threads
 
     # notices are printed at the end, together
     logging.getLogger("sumcirc.runtime.notices").addHandler(logging.NullHandler())
@@ -197,7 +197,7 @@ def _with_adapter(
 
 def _processes(config: TrainConfig, elsewhere: str | None) -> tuple[int | None, str | None]:
     """Return the number of training processes, and a reason if steps can't be measured here."""
-    from sumcirc.training.trainer import world_size
+    from sumcirc.training.machine import world_size
 
     options = config.trainer
     if elsewhere is None:

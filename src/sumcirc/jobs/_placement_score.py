@@ -219,7 +219,7 @@ def _ranking(config: SelectConfig, file: str | None) -> Ranking:
     from sumcirc.selection.choosing import check_selection, select
     from sumcirc.selection.context import SelectionContext
     from sumcirc.selection.ranking import rank
-    from sumcirc.training.trainer import device, set_threads
+    from sumcirc.training.machine import device, set_threads
 
     check_files(config.data, ["train"])
     check_model(config.model)

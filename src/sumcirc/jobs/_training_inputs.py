@@ -58,7 +58,7 @@ def read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> I
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import load_model, load_tokenizer
     from sumcirc.runtime.processes import is_main_process
-    from sumcirc.training.trainer import device
+    from sumcirc.training.machine import device
 
     cache = Path(config.cache_dir)
     with clock.phase("data"):
@@ -143,7 +143,7 @@ def _selected(
     from sumcirc.selection.choosing import select
     from sumcirc.selection.context import SelectionContext
     from sumcirc.selection.ranking import Ranking
-    from sumcirc.training.trainer import device
+    from sumcirc.training.machine import device
 
     if directory.ranking_file.exists():
         return Ranking.read(directory.ranking_file)

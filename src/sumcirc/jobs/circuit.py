@@ -48,7 +48,7 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.models.model_pairs import check_pair
     from sumcirc.models.restoring import against_of, check_reference, reference_of
     from sumcirc.storage.writing import check_writable
-    from sumcirc.training.trainer import check_machine
+    from sumcirc.training.machine import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     config.circuit.corruption_of(config.data.source)
@@ -105,7 +105,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.runtime.notices import Notices, few
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_circuit, wandb_job
-    from sumcirc.training.trainer import device, set_threads
+    from sumcirc.training.machine import device, set_threads
 
     clock, notices = Clock(), Notices()
     set_threads(config.trainer)

@@ -51,7 +51,7 @@ def check(config: CompareConfig) -> None:
     from sumcirc.models.model_pairs import check_pair
     from sumcirc.schema import FACTS, REPHRASE, Source
     from sumcirc.storage.writing import check_writable
-    from sumcirc.training.trainer import check_machine
+    from sumcirc.training.machine import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     check_machine(config.trainer)
@@ -132,7 +132,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.runtime.notices import Notices, few
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_compared, wandb_job
-    from sumcirc.training.trainer import device, set_threads
+    from sumcirc.training.machine import device, set_threads
 
     clock = Clock()
     set_threads(config.trainer)

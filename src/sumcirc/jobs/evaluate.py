@@ -36,7 +36,7 @@ def check(config: EvaluateConfig) -> None:
     from sumcirc.jobs._retention import check_retention
     from sumcirc.models.restoring import check_reference, reference_of
     from sumcirc.storage.writing import check_writable
-    from sumcirc.training.trainer import check_machine
+    from sumcirc.training.machine import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     check_machine(config.trainer)
@@ -76,7 +76,7 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     from sumcirc.tracking.score_names import BASE, TRAINED
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import wandb_job
-    from sumcirc.training.trainer import device, set_threads
+    from sumcirc.training.machine import device, set_threads
 
     clock, notices, board = Clock(), Notices(), None
     set_threads(config.trainer)

@@ -34,7 +34,7 @@ def check(config: PairsConfig) -> None:
     from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import read_model_config
     from sumcirc.models.restoring import check_reference, reference_of
-    from sumcirc.training.trainer import check_machine
+    from sumcirc.training.machine import check_machine
 
     _check_out(config)
     corruption_of(config.corruption, config.data.source, "corruption", config.metric)
@@ -84,7 +84,7 @@ def run(config: PairsConfig, folder: Path) -> None:
     from sumcirc.models.loading import load_tokenizer, read_model_config
     from sumcirc.runtime.notices import Notices, left_out
     from sumcirc.runtime.progress import counted
-    from sumcirc.training.trainer import set_threads
+    from sumcirc.training.machine import set_threads
 
     _check_out(config)  # another job of this launch may have written it
     set_threads(config.trainer)
@@ -127,7 +127,7 @@ def _filtered(
     from sumcirc.circuits.inputs.filtering import answerable, losses
     from sumcirc.models.restoring import load_reference, reference_of
     from sumcirc.runtime.progress import counted
-    from sumcirc.training.trainer import device
+    from sumcirc.training.machine import device
 
     metric = config.metric
     told = answerable(pairs, metric)

@@ -55,7 +55,7 @@ def check(config: SelectConfig) -> None:
     from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
     from sumcirc.storage.writing import check_writable
-    from sumcirc.training.trainer import check_machine
+    from sumcirc.training.machine import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     if config.selector.name is None:
@@ -94,7 +94,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     from sumcirc.selection.context import SelectionContext
     from sumcirc.tracking import wandb
     from sumcirc.tracking.session import Clock
-    from sumcirc.training.trainer import device, set_threads
+    from sumcirc.training.machine import device, set_threads
 
     clock = Clock()
     set_threads(config.trainer)

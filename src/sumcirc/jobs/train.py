@@ -188,8 +188,9 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.tracking.session import Clock
     from sumcirc.training.cost import cost_of
     from sumcirc.training.extra_callbacks import make_extra
+    from sumcirc.training.machine import device, set_threads
     from sumcirc.training.rank_allocation import parameters_left
-    from sumcirc.training.trainer import device, fit, set_threads
+    from sumcirc.training.trainer import fit
 
     clock = Clock()
     set_threads(config.trainer)
@@ -242,7 +243,7 @@ def _scored(
     from sumcirc.jobs._retention import measure_retention
     from sumcirc.models.loading import load_model
     from sumcirc.tracking.score_names import TRAINED
-    from sumcirc.training.trainer import device
+    from sumcirc.training.machine import device
 
     place: Any = device(config.trainer)
     if inputs.board is not None or inputs.texts:

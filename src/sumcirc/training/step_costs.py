@@ -26,9 +26,10 @@ from sumcirc.models.adapters import checkpoint_activations
 from sumcirc.models.dropout import start_training
 from sumcirc.runtime.memory import process_peak
 from sumcirc.schema import TrainConfig
+from sumcirc.training.machine import quiet
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.rank_allocation import RankAllocation
-from sumcirc.training.trainer import kl_penalty_of, quiet, stepping
+from sumcirc.training.trainer import kl_penalty_of, stepping
 from sumcirc.training.trainer_arguments import repeated_batches
 
 
