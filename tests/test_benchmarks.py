@@ -17,6 +17,7 @@ BENCHMARKS = ROOT / "benchmarks"
 # `gpu` has tests of its own; most others read no clock and so have no ratio
 NO_BENCHMARK = {
     "adapter_arms",
+    "adapter_tables",
     "measurement",
     "run_all",
     "convergence",
