@@ -81,9 +81,17 @@ def _without_folders(value: Any) -> Any:
 
 
 def _last_part(word: str) -> str:
-    """Return a word without folders: `path=data.json` for `path='/home/me/data.json'`."""
+    """Return a word without folders: `path=data.json` for `path='/home/me/data.json'`.
+
+    The paths of a list, as in `texts=[/home/me/a.jsonl,b.jsonl]`, are shortened alike.
+    """
     name, equals, value = word.rpartition("=")
     value = value.strip("'")
+    if value.startswith("[") and value.endswith("]"):
+        parts = [Path(one.strip(" '")) for one in value[1:-1].split(",")]
+        if any(part.is_absolute() for part in parts):
+            shown = [part.name if part.is_absolute() else str(part) for part in parts]
+            return f"{name}{equals}[{','.join(shown)}]"
     return f"{name}{equals}{Path(value).name}" if Path(value).is_absolute() else word
 
 

@@ -35,6 +35,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = yaml.safe_load((run / "config.yaml").read_text())
         own = f"{folder}/texts/own.jsonl"
         words = [f"{folder}/bin/sumcirc", "train", "seed=1", f"data.test='{own}'"]
+        words.append(f"kl_penalty.texts=[{folder}/a.txt,b.txt]")
         config["environment"]["command"] = [*words, f"hydra.run.dir='{run}'"]
         config["config"]["data"]["test"] = own
         (run / "config.yaml").write_text(yaml.safe_dump(config))
@@ -89,7 +90,10 @@ def test_a_record_holds_no_text_and_nothing_of_the_machine(sweep: Path, record: 
     for file in record.glob("*/config.yaml"):
         body = yaml.safe_load(file.read_text())
         command = body["environment"]["command"]
-        assert command == ["sumcirc", "train", "seed=1", "data.test=own.jsonl"]
+        assert command == [
+            *("sumcirc", "train", "seed=1", "data.test=own.jsonl"),
+            "kl_penalty.texts=[a.txt,b.txt]",
+        ]
         assert body["config"]["data"]["test"] == "own.jsonl"
 
 
