@@ -158,6 +158,7 @@ def picture(folder: Path, loss: float) -> View:
     comparison, labels = comparison_of(folder)
     scores = {one.arm.label: one.scores[FACTS] for one in comparison.arms}
     found, dots = curves(folder), []
+    seeds = len({seed for _, seed in found})
     for arm, label in labels.items():
         rows = reached(found, arm, loss)
         if len(rows):
@@ -173,7 +174,7 @@ def picture(folder: Path, loss: float) -> View:
     return View(
         "Kinds of adapters: learning and forgetting",
         [[panel]],
-        note="bars: smallest and largest of the seeds",
+        note="bars: smallest and largest of the seeds" if seeds > 1 else "one seed",
         columns=("arm", "facts_x100", "kl", "low", "high"),
         rows=[(dot.name, dot.x, dot.y, dot.low, dot.high) for dot in dots],
     )
