@@ -45,7 +45,7 @@ def penalty(texts: dict[str, Path], *words: str) -> list[str]:
     return [f"kl_penalty.texts={texts['kept']}", "kl_penalty.max_length=24", *words]
 
 
-@pytest.mark.parametrize("kind", ["lora", "pissa"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("pissa", marks=pytest.mark.slow)])
 def test_less_is_forgotten(
     kind: str, commands: CommandServer, small_run: list[str], texts: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -78,7 +78,9 @@ def test_killed_and_resumed_equals_uninterrupted(
     commands: CommandServer, small_run: list[str], texts: dict[str, Path], tmp_path: Path
 ) -> None:
     """Killed between a checkpoint and a logged step, with sums of the KL in the checkpoint."""
-    more = penalty(texts, "kl_penalty.batch_size=2")
+    own = tmp_path / "own.jsonl"
+    own.write_text(texts["kept"].read_text())
+    more = penalty({"kept": own}, "kl_penalty.batch_size=2")
     words = [*small_run, *FAST, *more, "trainer.accumulate=2"]
     whole = train(commands, tmp_path / "whole", words)
     assert whole.code == 0, whole.output
@@ -96,10 +98,10 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert costs[0]["flops"] == costs[1]["flops"]
     # with other texts a run can't go on
     killed = train(commands, tmp_path / "again", words, kill_at="mid_step")
-    texts["kept"].write_text(texts["kept"].read_text() + '{"document": "Another text."}\n')
+    own.write_text(own.read_text() + '{"document": "Another text."}\n')
     again = commands.run("train", f"resume={tmp_path}/again/runs/s/r", cwd=tmp_path, figures=False)
     assert again.code == 2
-    assert "kl_penalty.kept has other documents than when the run started" in again.output
+    assert "kl_penalty.own has other documents than when the run started" in again.output
 
 
 def test_two_processes_train_what_one_trains(
@@ -134,6 +136,7 @@ def test_two_processes_train_what_one_trains(
         assert found["two"][index] == pytest.approx(found["one"][index], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_texts_of_the_penalty_that_forgetting_is_measured_on_are_told(
     commands: CommandServer, small_run: list[str], texts: dict[str, Path], tmp_path: Path
 ) -> None:

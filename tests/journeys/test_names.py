@@ -60,10 +60,12 @@ def test_training_logs_names_of_the_table(
     """The built-in model, on which corruption has an effect; with fewer documents no intervals."""
     others = ("logger=", "trainer.max_steps", "model.")
     given = [word for word in small_run if not word.startswith(others)]
+    texts = next(word.partition("=")[2] for word in given if word.startswith("data.train="))
     done = commands.run(
         *("train", *given, *WANDB, "trainer.max_steps=2", "callbacks.schedule.points=1"),
         *(f"callbacks.watch=[{WATCHERS}]", "callbacks.probes.documents=8", "logger.samples=3"),
         *("callbacks.circuit.documents=8", "callbacks.circuit.resamples=10", "run.name=r"),
+        *(f"kl_penalty.texts={texts}", "kl_penalty.documents=9"),
         cwd=tmp_path,
     )
     assert done.code == 0, done.output
