@@ -31,7 +31,7 @@ def _read(name: str) -> tuple[Landscape, Analysis, list[Judgement]]:
 
 def _section() -> str:
     page = PAGE.read_text(encoding="utf-8")
-    return page[page.index("## One layer, one module") : page.index("## Learning, loss and")]
+    return page[page.index("## One layer, one module") : page.index("## Other kinds of adapters")]
 
 
 def test_the_page_states_its_tables() -> None:
