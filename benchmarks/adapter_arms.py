@@ -31,7 +31,6 @@ from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.evaluation.retention import text_losses
 from sumcirc.models.architectures import context_length
-from sumcirc.models.base_beside import BaseBeside
 from sumcirc.reporting.runs import ReportRun, read_runs
 from sumcirc.schema import EncodingConfig
 from sumcirc.storage.writing import csv_text, write_text
@@ -87,10 +86,7 @@ def rows_of(run: ReportRun, outcomes: Outcomes, base: nn.Module) -> list[tuple[A
     for amount in AMOUNTS:
         with partly(moving, target, amount):
             nll = float(outcomes.reference_nll(moving).mean())
-            losses = text_losses(moving, BaseBeside(moving, lambda: base), outcomes.texts, BATCH)
-            kl = [one.kl for one in losses if one.kl is not None]
-            text_nll = float(np.mean([one.nll for one in losses]))
-            found.append((arm, seed, amount, nll, text_nll, float(np.mean(kl))))
+            found.append((arm, seed, amount, nll, *outcomes.forgetting(moving, lambda: base)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Tables and a picture of kinds of adapters at one budget, from the records of their runs.
+"""Compares kinds of adapters at one parameter budget: tables and a picture, from records of runs.
 
     python benchmarks/adapter_tables.py RECORDS --loss 1.6 [--figure NAME]
 
@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from placement_forgetting import Run, at_loss, curves
+from placement_forgetting import Run, at_loss, curves, learned_and_forgotten
 
 from sumcirc.figures.views import draw
 from sumcirc.reporting.arms import make_arms
 from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compare
-from sumcirc.reporting.kinds import Dot, Dots, Table, View
+from sumcirc.reporting.kinds import Dot, Table, View
 from sumcirc.reporting.runs import read_runs
 from sumcirc.reporting.tables import markdown_table
 from sumcirc.statistics.seeds import Estimate
@@ -98,10 +98,9 @@ def forgetting_table(folder: Path, loss: float) -> Table:
     """Return what each arm forgot, at the end and at equal loss on the references."""
     found = curves(folder)
     costs = read(folder / "costs.csv")
-    slowest = {row["arm"]: row for row in costs}
     base = next(iter(found.values()))[0]
     rows = []
-    for arm in slowest:
+    for arm in dict.fromkeys(row["arm"] for row in costs):
         ends = np.array([curve[-1] for (name, _), curve in found.items() if name == arm])
         there = reached(found, arm, loss)
         own = [row for row in costs if row["arm"] == arm]
@@ -138,7 +137,7 @@ def reached(found: dict[Run, Values], arm: str, loss: float) -> Values:
 
 
 def rates_table(folder: Path) -> Table:
-    """Return the validation loss after training at each rate."""
+    """Return a table of each arm's validation loss at every learning rate that was tried."""
     rows = read(folder / "rates.csv")
     scales = sorted({float(row["scale"]) for row in rows})
     found = {(row["arm"], float(row["scale"])): row["validation_loss"] for row in rows}
@@ -165,19 +164,8 @@ def picture(folder: Path, loss: float) -> View:
             kl, facts = rows[:, 3], 100 * scores[label].mean
             ends = float(kl.min()), float(kl.max())
             dots.append(Dot(TITLES[arm], facts, float(kl.mean()), *ends, arm != CONTROL))
-    panel = Dots(
-        "key facts right, x 100",
-        f"KL(base || trained) on other articles at nll {loss:g}, nats a token",
-        dots,
-        named=frozenset(dot.name for dot in dots),
-    )
-    return View(
-        "Kinds of adapters: learning and forgetting",
-        [[panel]],
-        note="bars: smallest and largest of the seeds" if seeds > 1 else "one seed",
-        columns=("arm", "facts_x100", "kl", "low", "high"),
-        rows=[(dot.name, dot.x, dot.y, dot.low, dot.high) for dot in dots],
-    )
+    title = "Kinds of adapters: learning and forgetting"
+    return learned_and_forgotten(title, dots, loss, seeds)
 
 
 def read(file: Path) -> list[dict[str, Any]]:

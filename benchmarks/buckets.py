@@ -22,8 +22,8 @@ import torch
 from measurement import Lap, parser, prepare, ratio, speed, timed, total, write_result
 from subjects import GPT2_SMALL, Shape, load
 
+from sumcirc.data.batch_order import bucketed_order
 from sumcirc.data.batches import TrainingBatch
-from sumcirc.data.division import bucketed_order
 from sumcirc.data.examples import TokenExample
 from sumcirc.training.module import summary_loss
 

@@ -128,16 +128,29 @@ def picture(landscape: Landscape, at: dict[Run, Values], loss: float) -> View:
         mean = float(np.mean(values))
         ends = (min(values), max(values)) if len(values) > 1 else (math.nan, math.nan)
         dots.append(Dot(arm, facts, mean, *ends, arm not in landscape.others))
+    title = "What was learned and what was forgotten"
+    return learned_and_forgotten(title, dots, loss, len(landscape.seeds))
+
+
+def learned_and_forgotten(title: str, dots: list[Dot], loss: float, seeds: int) -> View:
+    """Return a view of what arms learned (facts) and forgot (KL) at a loss on the references.
+
+    Args:
+        title: title of the picture.
+        dots: facts x 100 and KL of each arm.
+        loss: the loss on the references, in nats a token.
+        seeds: number of seeds, whose smallest and largest values the bars show.
+    """
     panel = Dots(
         "key facts right, x 100",
-        f"KL(base || trained) on other articles at nll {loss:.3f}, nats a token",
+        f"KL(base || trained) on other articles at nll {loss:.4g}, nats a token",
         dots,
         named=frozenset(dot.name for dot in dots),
     )
     return View(
-        "What was learned and what was forgotten",
+        title,
         [[panel]],
-        note="bars: smallest and largest of the seeds" if len(landscape.seeds) > 1 else "one seed",
+        note="bars: smallest and largest of the seeds" if seeds > 1 else "one seed",
         columns=("arm", "facts_x100", "kl", "low", "high"),
         rows=[(dot.name, dot.x, dot.y, dot.low, dot.high) for dot in dots],
     )

@@ -16,6 +16,7 @@ token. The articles come from the same generator with another seed, and are no r
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from peft.helpers import rescale_adapter_scale
 from placement_join import ALL, places_of
-from transformers import PreTrainedModel
 
 from sumcirc import library
 from sumcirc.data.documents import Document
@@ -51,6 +51,10 @@ NLL = "nll"
 COLUMNS = ("arm", "seed", "amount", "reference_nll", "article_nll", "article_kl")
 
 
+def _no_base() -> Any:
+    raise ValueError("the base is the adapter's model with the adapter switched off")
+
+
 class Outcomes:
     """Measures a trained model on the test documents' references and on the held-out articles.
 
@@ -68,15 +72,18 @@ class Outcomes:
         """Return the loss on each document's reference, [documents], in nats a token."""
         return reference_losses(model, self.examples)
 
-    def forgetting(self, model: PeftModel | PreTrainedModel) -> tuple[float, float]:
-        """Return the mean loss on the articles and the mean KL from the base, in nats a token."""
-        losses = text_losses(model, BaseBeside(model, _no_base), self.texts, BATCH)
+    def forgetting(
+        self, model: Any, load_base: Callable[[], Any] = _no_base
+    ) -> tuple[float, float]:
+        """Return the mean loss on the articles and the mean KL from the base, in nats a token.
+
+        Args:
+            model: the trained model.
+            load_base: called for the base where switching an adapter off doesn't give it.
+        """
+        losses = text_losses(model, BaseBeside(model, load_base), self.texts, BATCH)
         kl = [one.kl for one in losses if one.kl is not None]
         return float(np.mean([one.nll for one in losses])), float(np.mean(kl))
-
-
-def _no_base() -> Any:
-    raise ValueError("the base is the adapter's model with the adapter switched off")
 
 
 def with_nll(landscape: Landscape, found: dict[tuple[str, int], Values]) -> Landscape:

@@ -33,8 +33,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from sumcirc.data.batch_order import bucketed_order
 from sumcirc.data.datamodule import SummarizationData
-from sumcirc.data.division import bucketed_order
 from sumcirc.data.encoding import EncodedCorpus
 from sumcirc.data.examples import TokenExample
 from sumcirc.models.adapters import adapt

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from sumcirc.data.batch_order import POOL, Division, bucketed_order, steps_per_epoch
 from sumcirc.data.batches import EvaluationBatches, TrainingBatch, TrainingStream
-from sumcirc.data.division import POOL, Division, bucketed_order, steps_per_epoch
 from sumcirc.data.encoding import EncodedCorpus
 from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError

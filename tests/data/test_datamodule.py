@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from sumcirc.data.batch_order import Division
 from sumcirc.data.datamodule import SummarizationData
-from sumcirc.data.division import Division
 from sumcirc.data.encoding import Encoder
 from sumcirc.schema import DataConfig, EncodingConfig, SizesConfig, Source, TrainerConfig
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.support.command_server import CommandServer, Finished
+from tests.support.command_server import CommandServer
+from tests.support.named_runs import train, values
 
 FAST = ["optimizer.learning_rate=0.02", "adaptation=lora", "callbacks=none"]
-
-
-def train(commands: CommandServer, folder: Path, words: list[str], **options: Any) -> Finished:
-    folder.mkdir(exist_ok=True)
-    names = ["sweep.name=s", "run.name=r"]
-    return commands.run("train", *words, *names, cwd=folder, figures=False, **options)
-
-
-def values(run: Path, metric: str) -> dict[int, float]:
-    rows = csv.reader((run / "metrics.csv").read_text().splitlines()[1:])
-    return {int(step): float(value) for step, name, value in rows if name == metric}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import pytest
 from safetensors.torch import load_file
 
 from sumcirc.training.checkpoint_io import AtomicCheckpointIO
-from tests.support.command_server import CommandServer, Finished
+from tests.support.command_server import CommandServer
+from tests.support.named_runs import train, values
 
 # a learning rate that rises so far that the loss of the small model rises with it, by half or more
 # from one validation to the next
@@ -23,17 +23,6 @@ ROUGE = [
     *("callbacks.schedule.every=3", "callbacks.probes.documents=4"),
     *("trainer.keep_best=rougeLsum", "trainer.early_stopping=rougeLsum", "trainer.load_best=true"),
 ]
-
-
-def train(commands: CommandServer, folder: Path, words: list[str], **options: Any) -> Finished:
-    folder.mkdir(exist_ok=True)
-    names = ["sweep.name=s", "run.name=r"]
-    return commands.run("train", *words, *names, cwd=folder, figures=False, **options)
-
-
-def values(run: Path, metric: str) -> dict[int, float]:
-    rows = csv.reader((run / "metrics.csv").read_text().splitlines()[1:])
-    return {int(step): float(value) for step, name, value in rows if name == metric}
 
 
 def summary(run: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from sumcirc.schema import WATCHERS
 from tests.support.command_server import CommandServer, Finished
+from tests.support.named_runs import values
 
 
 def train(
@@ -20,11 +20,6 @@ def train(
     known = [word for word in small_run if word.startswith(("model.", "data", "logger"))]
     words = (*known, *words, "sweep.name=s", "run.name=r", "trainer.threads=1")
     return commands.run("train", *words, cwd=folder, figures=figures)
-
-
-def values(run: Path, metric: str) -> dict[int, float]:
-    rows = csv.reader((run / "metrics.csv").read_text().splitlines()[1:])
-    return {int(step): float(value) for step, name, value in rows if name == metric}
 
 
 def test_smoke_runs_every_watcher_and_draws_every_figure(

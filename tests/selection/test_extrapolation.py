@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import kl_div, log_softmax
 
 from sumcirc.circuits.inputs.example_pairs import TokenPairs, pair_metric
+from sumcirc.data.batch_order import Division
 from sumcirc.data.batches import TrainingStream
-from sumcirc.data.division import Division
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import architecture

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from sumcirc.data.batch_order import Division
 from sumcirc.data.batches import TrainingStream
-from sumcirc.data.division import Division
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import architecture
 from sumcirc.schema import MODULES

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sumcirc.data.batch_order import Division
 from sumcirc.data.batches import TrainingStream
-from sumcirc.data.division import Division
 from sumcirc.data.encoding import EncodedCorpus
 from sumcirc.data.text_batches import TextBatch, TextStream
 from sumcirc.errors import UserError
@@ -86,7 +86,7 @@ def penalty_of(model: nn.Module, base: nn.Module, weight: float = 1.0) -> KLPena
 def test_value_and_gradient_are_those_of_the_definition(
     family: str, adaptation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Padded, and computed in parts of seven positions; the base without dropout."""
+    """The texts are padded, and the KL is computed for seven positions at a time."""
     monkeypatch.setattr(kl_penalty, "ELEMENTS", 7 * VOCABULARY)
     model, base = trained(family, adaptation)
     other = copy.deepcopy(model)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from sumcirc.data.batch_order import Division
 from sumcirc.data.batches import TrainingBatch, TrainingStream
-from sumcirc.data.division import Division
 from sumcirc.data.encoding import EncodedCorpus
 from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError

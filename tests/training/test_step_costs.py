@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sumcirc.data.batch_order import Division
 from sumcirc.data.batches import TrainingStream
-from sumcirc.data.division import Division
 from sumcirc.runtime.memory import process_peak
 from sumcirc.training import module as modeling
 from sumcirc.training.step_costs import measure_steps, step_sizes

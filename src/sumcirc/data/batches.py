@@ -1,4 +1,4 @@
-"""Batches of training and validation pairs, in the order of `data.division`."""
+"""Batches of training and validation pairs; `data.batch_order` decides which items they hold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sumcirc.data.division import Division, bucketed_order, steps_per_epoch
+from sumcirc.data.batch_order import Division, bucketed_order, steps_per_epoch
 from sumcirc.data.encoding import EncodedCorpus
 from sumcirc.data.examples import TokenExample, collate
 from sumcirc.data.text_batches import TextBatch, TextStream
@@ -47,7 +47,7 @@ class TrainingBatch:
 
     @classmethod
     def of(cls, examples: Sequence[TokenExample], width: int | None = None) -> TrainingBatch:
-        """Return the examples as one batch, which is a whole optimizer step.
+        """Make a batch of all given examples, as if it were the only batch of its optimizer step.
 
         Args:
             examples: the examples, which are padded to the same length.

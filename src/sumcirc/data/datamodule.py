@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from sumcirc.data.batch_order import Division, steps_per_epoch
 from sumcirc.data.batches import EvaluationBatches, TrainingStream
-from sumcirc.data.division import Division, steps_per_epoch
 from sumcirc.data.documents import Corpus, read_corpus
 from sumcirc.data.encoding import EncodedCorpus, Encoder
 from sumcirc.data.inspection import seen_before
@@ -99,7 +99,7 @@ class SummarizationData(pl.LightningDataModule):
 
     @property
     def read_in_training(self) -> dict[str, Corpus]:
-        """The documents that a training reads, by the name of their setting."""
+        """All documents that training reads, by the name of the setting that they come from."""
         texts = {f"kl_penalty.texts {name}": one.corpus for name, one in self.texts.items()}
         return {"data.train": self.corpora["train"], **texts}
 
@@ -107,7 +107,7 @@ class SummarizationData(pl.LightningDataModule):
         """Return the plain texts that are read with each batch; None if there are none.
 
         Args:
-            division: how an optimizer step's summaries are divided.
+            division: how the summaries of a step are divided among batches and processes.
         """
         if not self.texts:
             return None

@@ -17,7 +17,7 @@ from sumcirc.data.documents import Corpus, Document, Item, Table, corpus_of, dra
 from sumcirc.data.files import EXTENSIONS, find_files, first_columns, read_rows, read_whole
 from sumcirc.data.inspection import seen_before
 from sumcirc.errors import UserError
-from sumcirc.runtime.notices import Notice, Notices, few, missing
+from sumcirc.runtime.notices import LIMIT, Notice, Notices, missing
 
 if TYPE_CHECKING:
     from sumcirc.data.encoding import Encoder
@@ -29,7 +29,7 @@ TOKENS = 2  # the fewest tokens of a text: the first has nothing from which it c
 
 @dataclass(frozen=True)
 class TextFiles:
-    """Files of plain texts, and the settings that name them.
+    """Where plain texts are read from, with the names of the settings for error messages.
 
     Attributes:
         patterns: files or patterns of files, each of which is a corpus.
@@ -48,7 +48,7 @@ class TextFiles:
 
     @classmethod
     def of_retention(cls, config: EvaluationConfig) -> TextFiles:
-        """Return the files of `evaluation.retention`.
+        """Return the files that `evaluation.retention` names.
 
         Args:
             config: settings of the evaluation.
@@ -58,7 +58,7 @@ class TextFiles:
 
     @classmethod
     def of_kl_penalty(cls, config: KLPenaltyConfig) -> TextFiles:
-        """Return the files of `kl_penalty.texts`.
+        """Return the files that `kl_penalty.texts` names.
 
         Args:
             config: settings of the penalty.
@@ -155,7 +155,7 @@ def encoded_texts(
         seed: seed of the draw, where only some texts are taken.
         trained_on: what a model is trained on, by the name of its setting; these documents should
             not be among the texts.
-        length: number of tokens to which texts are cut; None for the context.
+        length: number of tokens to which texts are cut on purpose; None for the context.
 
     Raises:
         UserError: as in `read_texts`, or all texts of a corpus are too short.
@@ -174,10 +174,10 @@ def encoded_texts(
         short = f"texts are left out: they have fewer than {TOKENS} tokens"
         notices.tell(
             *corpus.notices,
-            Notice(where, "cut", cut, len(documents), cuts),
+            # no reason to warn where it was asked for
+            Notice(where, "cut", cut, len(documents), cuts, LIMIT if length is None else 1.0),
             Notice(where, "short", len(documents) - len(ids), len(documents), short),
             encoder.special_notice(where, documents),
-            few(where, "texts", len(ids)),
         )
         for setting, other in (trained_on or {}).items():
             notices.tell(seen_before(where, documents, other, setting))

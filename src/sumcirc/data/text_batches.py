@@ -1,7 +1,7 @@
 """Batches of plain texts that are read beside the batches of a training.
 
-Their order is that of training batches (`data.batches`): the texts of optimizer step `n` are a pure
-function of (seed, n), so a resumed run reads the same ones.
+They are ordered as training batches are (`data.batch_order`): the texts of optimizer step `n` are a
+pure function of (seed, n), so a resumed run reads the same ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sumcirc.data.division import Division, bucketed_order, steps_per_epoch
+from sumcirc.data.batch_order import Division, bucketed_order, steps_per_epoch
 from sumcirc.data.examples import padded
 
 
@@ -41,7 +41,7 @@ class TextBatch:
 
     @classmethod
     def of(cls, texts: Sequence[Sequence[int]]) -> TextBatch:
-        """Return texts as one batch, which is a whole optimizer step.
+        """Make a batch of all given texts, as if it were the only batch of its optimizer step.
 
         Args:
             texts: token ids of each text, two or more.

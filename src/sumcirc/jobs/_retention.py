@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sumcirc.runtime.notices import few
 from sumcirc.storage.writing import write_table
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def read_retention(
     from sumcirc.data.plain_texts import TextFiles, encoded_texts
 
     files = TextFiles.of_retention(config.evaluation)
-    return encoded_texts(files, encoder, notices, config.data.seed, trained_on)
+    found = encoded_texts(files, encoder, notices, config.data.seed, trained_on)
+    for name, texts in found.items():
+        notices.tell(few(f"{files.setting} {name}", "texts", len(texts.ids)))
+    return found
 
 
 def check_retention(config: EvaluateConfig) -> None:

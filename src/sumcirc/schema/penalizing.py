@@ -1,4 +1,4 @@
-"""Settings of the penalty on what a model forgets while it trains."""
+"""Settings of the KL penalty, which keeps a model close to its base on other texts."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, get_constant_schedule_with_warmup
 
+from sumcirc.data.batch_order import Division
 from sumcirc.data.batches import TrainingStream
 from sumcirc.data.datamodule import SummarizationData
-from sumcirc.data.division import Division
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel

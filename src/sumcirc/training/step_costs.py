@@ -19,9 +19,9 @@ import pytorch_lightning as pl
 import torch
 from peft import AdaLoraModel, PeftModel
 
+from sumcirc.data.batch_order import Division, bucketed_order
 from sumcirc.data.batches import TrainingStream
 from sumcirc.data.datamodule import SummarizationData
-from sumcirc.data.division import Division, bucketed_order
 from sumcirc.models.adapters import checkpoint_activations
 from sumcirc.models.dropout import start_training
 from sumcirc.runtime.memory import process_peak
