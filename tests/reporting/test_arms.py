@@ -100,6 +100,29 @@ def test_labels_are_as_short_as_tells_arms_apart(tmp_path: Path) -> None:
     assert [arm.full for arm in arms].index(True) == 0
 
 
+def test_arms_name_what_sets_them_apart_from_most(tmp_path: Path) -> None:
+    penalty: dict[str, Any] = {"kl_penalty__weight": 0.1, "kl_penalty__texts": ["a.jsonl"]}
+    runs = [
+        config("all"),
+        config("all", adaptation__modules=["qkv", "attn_out"]),
+        config("all", adaptation__learning_rate_scale=0.5, optimizer__kind="loraplus"),
+        config("all", **penalty),
+        config([2, 3, 5], adaptation__rank=8),
+        config([2, 3, 5], adaptation__rank=16),
+        config([2, 3, 5], adaptation__rank=16, model__tie=True),
+    ]
+    arms = arms_of(tmp_path, *((settings, {}) for settings in runs))
+    assert [arm.label for arm in arms] == [
+        "all",
+        "all modules=[qkv,attn_out]",
+        "all learning_rate_scale=0.5 optimizer.kind=loraplus",
+        "all texts=[a.jsonl] weight=0.1",
+        "layers 2,3,5 rank=8",
+        "layers 2,3,5",
+        "layers 2,3,5 tie=true",
+    ]
+
+
 def test_a_learning_rate_is_named_once(tmp_path: Path) -> None:
     arms = arms_of(
         tmp_path,

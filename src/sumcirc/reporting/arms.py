@@ -8,7 +8,7 @@ form one arm: the drawn layers are part of the seed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,25 +175,27 @@ def _not_null(settings: Mapping[str, str]) -> dict[str, str]:
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a different label for each configuration.
 
-    A label names the selector, the layers or `full`, followed by settings where that is ambiguous.
+    A label names the selector, the layers or `full`. Where that is ambiguous, the settings follow
+    in which the arm differs from most of the arms that share the name, or in which no value is that
+    of most.
     """
     short = [arm_label(config) for config in configs]
+    settings = [settings_of(config) for config in configs]
+    known = {name for found in settings for name in found}
     labels = []
-    for config, label in zip(configs, short, strict=True):
-        alike = [
-            settings_of(other) for other, name in zip(configs, short, strict=True) if name == label
-        ]
-        mine = settings_of(config)
+    for mine, label in zip(settings, short, strict=True):
+        alike = [other for other, name in zip(settings, short, strict=True) if name == label]
         differing = [
             name
             for name in mine
-            if len({settings.get(name, NULL) for settings in alike}) > 1
+            if (values := [other.get(name, NULL) for other in alike]).count(mine[name])
+            <= len(values) / 2
             # is determined by the model's rate and the scale, which is in the label
             and not (name == "optimizer.learning_rate" and _scale_differs(alike))
         ]
-        values = (f"{name.rsplit('.', 1)[-1]}={json.loads(mine[name])}" for name in differing)
-        labels.append(" ".join([label, *values]))
-    # different settings may end in the same name
+        words = (f"{_short_name(name, known)}={_plain(json.loads(mine[name]))}" for name in differing)
+        labels.append(" ".join([label, *words]))
+    # a run made before there was a setting doesn't name it
     return [
         label if labels.count(label) == 1 else f"{label} #{labels[: i + 1].count(label)}"
         for i, label in enumerate(labels)
@@ -202,6 +204,24 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _scale_differs(alike: Sequence[Mapping[str, str]]) -> bool:
     return len({settings.get("adaptation.learning_rate_scale") for settings in alike}) > 1
+
+
+def _short_name(name: str, known: Collection[str]) -> str:
+    """Return the shortest ending of a setting's name that no other setting's name has."""
+    parts = name.split(".")
+    endings = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
+    return next(
+        ending
+        for ending in endings
+        if sum(other == ending or other.endswith(f".{ending}") for other in known) == 1
+    )
+
+
+def _plain(value: Any) -> str:
+    """Return a setting's value as it is given on the command line, such as `[qkv,attn_out]`."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_plain, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def nearest(arm: Arm, others: Sequence[Arm]) -> Arm | None:
