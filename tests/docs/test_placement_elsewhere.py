@@ -1,4 +1,4 @@
-"""docs/results/placement.md: "Does it hold elsewhere" states its records."""
+"""docs/results/placement-elsewhere.md states its records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHERS = ("pretrained-again", "second-event")
 
 def test_the_page_states_what_holds_elsewhere() -> None:
     """Every row of its tables is one that the stored landscapes give."""
-    page = (RECORDS.parent / "placement.md").read_text(encoding="utf-8")
+    page = (RECORDS.parent / "placement-elsewhere.md").read_text(encoding="utf-8")
     found = [read_landscape(FOLDER), *(read_landscape(FOLDER / name) for name in OTHERS)]
     several = Several(
         [Analysis(landscape.measured("facts")) for landscape, _ in found],

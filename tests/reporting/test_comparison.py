@@ -54,6 +54,33 @@ def test_scores_are_those_of_seeds_and_documents(sweep: Path) -> None:
         assert result.scores[METRIC] == crossed_mean(expected)
 
 
+def test_other_adapters_on_all_layers_are_compared_with_lora_there(tmp_path: Path) -> None:
+    """And an arm with some layers with the adapter of its own kind on all layers."""
+    arms: dict[str, dict[str, Any]] = {
+        "lora": {},
+        "attention": {"adaptation__modules": ["qkv", "attn_out"]},
+        "loraplus": {"optimizer__kind": "loraplus"},
+        "dora": {"adaptation__variant": "dora"},
+    }
+    for name, settings in arms.items():
+        for seed in (1, 2, 3):
+            write_run(tmp_path / f"s/{name}-s{seed}", config(seed=seed, **settings), 0.4)
+            if name in ("lora", "dora"):
+                chosen = config([0, 1], seed=seed, **settings)
+                write_run(tmp_path / f"s/{name}-some-s{seed}", chosen, 0.5)
+    controls = {
+        label: found.control.label
+        for label, found in by_arm(compared(tmp_path / "s", against=("all",)), "all").items()
+    }
+    assert controls == {
+        "all modules=[qkv,attn_out]": "all",
+        "all optimizer.kind=loraplus": "all",
+        "all variant=dora": "all",
+        "layers 0,1": "all",
+        "layers 0,1 variant=dora": "all variant=dora",
+    }
+
+
 def test_differences_are_paired_and_corrected_over_arms(sweep: Path) -> None:
     comparison = compared(sweep)
     control = values(sweep, "random")

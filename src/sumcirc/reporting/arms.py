@@ -193,7 +193,8 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
             # is determined by the model's rate and the scale, which is in the label
             and not (name == "optimizer.learning_rate" and _scale_differs(alike))
         ]
-        words = (f"{_short_name(name, known)}={_plain(json.loads(mine[name]))}" for name in differing)
+        shown = {name: _plain(json.loads(mine[name])) for name in differing}
+        words = [f"{_short_name(name, known)}={value}" for name, value in shown.items()]
         labels.append(" ".join([label, *words]))
     # a run made before there was a setting doesn't name it
     return [

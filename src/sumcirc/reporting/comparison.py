@@ -243,8 +243,8 @@ def compare(
     loss = options.loss if options.loss is not None else _common_loss(arms)
     results = []
     for arm in arms:
-        candidates = next((found for found in controls.values() if found), arms[:1])
-        reference = arm if arm in candidates else nearest(arm, candidates)
+        name, candidates = next((one for one in controls.items() if one[1]), ("", arms[:1]))
+        reference = _control_of(arm, name, candidates)
         remarks = [*(unlike(arm, reference) if reference else ()), *of_few_runs(arm, seeds)]
         reached = _seconds(arm.runs), _lowest_loss(arm.runs), _reach(arm, loss)
         found = arm, _scores(arm, options), _inside(arm, options)
@@ -279,6 +279,17 @@ def _controls(name: str, arms: Sequence[Arm]) -> list[Arm]:
     return found
 
 
+def _control_of(arm: Arm, name: str, controls: Sequence[Arm]) -> Arm | None:
+    """Return the arm with which an arm is compared, or None if it is the control itself.
+
+    Of several controls, that is the one that differs in the fewest settings. A control is compared
+    with the one whose label is `name`, if there is one: DoRA on all layers with LoRA on all layers.
+    """
+    if arm not in controls:
+        return nearest(arm, controls)
+    return next((one for one in controls if one.label == name and one is not arm), None)
+
+
 def _no_control(name: str) -> str:
     if name == "random":
         return "No random-layer control in this sweep; add one with selector=random"
@@ -298,7 +309,7 @@ def _family(
     """
     found = []
     for arm in arms:
-        control = None if arm in controls else nearest(arm, controls)
+        control = _control_of(arm, against, controls)
         if control is None:
             continue
         paired = _paired_order(arm, control)
