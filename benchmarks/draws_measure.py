@@ -153,10 +153,13 @@ class Outcomes:
         with self._precision():
             nll = reference_losses(model, self.examples)
             change, kl = forgetting(model, self.texts)
-        selector = run.config.get("selector")
+        selector, adaptation = run.config.get("selector"), run.config["adaptation"]
+        chosen = adaptation["granularity"] == "module"
         return {
             "selector": selector and selector["name"],
             "layers": run.layers,
+            "modules": adaptation["modules"],
+            "targets": run.summary["adapter"]["targets"] if chosen else None,
             "of_layers": self.layers,
             "seed": run.seeds[0],
             "draw": run.seeds[1],

@@ -23,6 +23,7 @@ from sumcirc.figures.views import draw
 from sumcirc.placement.variance import CHOICE, Anova, anova
 from sumcirc.reporting.draws import further_draw
 from sumcirc.reporting.kinds import Dot, Dots, View
+from sumcirc.schema.adapting import MODULES
 from sumcirc.statistics import bootstrap_difference, bootstrap_mean, bracketed
 from sumcirc.statistics.seeds import Estimate, crossed_mean
 
@@ -40,8 +41,9 @@ class Arm:
     """One run of a sweep.
 
     Attributes:
-        name: name of the selector, with the number of a random draw; or `all`.
-        layers: the adapted layers.
+        name: name of the selector, with the number of a random draw, or `all`; with the kinds of
+            modules that have an adapter if not all have one.
+        where: the adapted layers, or the modules if a selector chose these, in words.
         seed: seed of the training.
         nll: [documents] loss on each reference, in nats a token.
         change, kl: [texts] change of the loss on plain texts, and KL(base || trained), in nats a
@@ -49,7 +51,7 @@ class Arm:
     """
 
     name: str
-    layers: tuple[int, ...]
+    where: str
     seed: int
     nll: Values
     change: Values
@@ -91,15 +93,27 @@ def read(folder: Path) -> Records:
     arms = []
     for file in sorted(set(folder.glob("*.json")) - {folder / f"{BASE}.json"}):
         row = json.loads(file.read_text(encoding="utf-8"))
-        name = row["selector"] or ("all" if len(row["layers"]) == row["of_layers"] else "chosen")
+        whole = len(row["layers"]) == row["of_layers"]
+        name = row["selector"] or ("all" if whole else "chosen")
         if name == RANDOM:
             name = f"{RANDOM} {row['draw']}"
+        where = "all" if whole else ",".join(map(str, row["layers"]))
+        if row.get("targets"):  # the records of arms with all modules don't have them
+            name, where = f"{name}, modules", ", ".join(map(_without_stack, row["targets"]))
+        elif set(row.get("modules", MODULES)) < set(MODULES):
+            name = f"{name}, {' and '.join(row['modules'])}"
         values = (np.array(row[key]) for key in ("nll", "text_nll_change", "text_kl"))
-        arms.append(Arm(name, tuple(row["layers"]), row["seed"], *values))
+        arms.append(Arm(name, where, row["seed"], *values))
     first = min(arm.seed for arm in arms)
     arms.sort(key=lambda arm: arm.nll.mean())
     own = [arm for arm in arms if arm.seed == first]
     return Records(np.array(base["nll"]), own, [arm for arm in arms if arm.seed != first])
+
+
+def _without_stack(target: str) -> str:
+    """Return a linear's name from its layer's index on, such as `3.mlp.up_proj`."""
+    parts = target.split(".")
+    return ".".join(parts[next(i for i, part in enumerate(parts) if part.isdecimal()) :])
 
 
 def beside_draws(records: Records, arm: Arm) -> Estimate:
@@ -128,7 +142,7 @@ def table(records: Records) -> list[str]:
             found, better = beside_draws(records, arm), as_good(records, arm)
             rest = [bracketed(found.mean, found.low, found.high, ".3f"), f"{better} of {count}"]
             rest.append(f"{(1 + better) / (1 + count):.2f}")
-        cells = [arm.name, _layers(arm), bracketed(loss.mean, loss.low, loss.high, ".3f"), *rest]
+        cells = [arm.name, arm.where, bracketed(loss.mean, loss.low, loss.high, ".3f"), *rest]
         for values, form in ((arm.change, "+.3f"), (arm.kl, ".3f")):
             mean = bootstrap_mean(values)
             cells.append(bracketed(mean.mean, mean.low, mean.high, form))
@@ -161,10 +175,6 @@ def repeat_lines(records: Records) -> list[str]:
         words = bracketed(moved.mean, moved.low, moved.high, ".3f")
         found.append(f"{arm.name}, seed {arm.seed}: {arm.nll.mean():.3f}, minus the first {words}")
     return found
-
-
-def _layers(arm: Arm) -> str:
-    return "all" if arm.name == "all" else ",".join(map(str, arm.layers))
 
 
 def picture(records: Records) -> View:

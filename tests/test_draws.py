@@ -82,6 +82,7 @@ def test_runs_are_measured_once(
     run(2)
     base, found = (json.loads((out / f"{name}.json").read_text()) for name in ("base", "one"))
     assert (found["layers"], found["selector"], found["steps"]) == ([0], None, 4)
+    assert (found["modules"], found["targets"]) == (["qkv", "attn_out", "mlp_in", "mlp_out"], None)
     assert len(base["documents"]) == len(base["nll"]) == len(found["nll"]) == 2
     assert len(base["texts"]) == len(found["text_kl"]) == len(found["text_nll_change"]) == 3
     assert min(found["text_kl"]) > 0
@@ -135,6 +136,8 @@ def folder(tmp_path: Path) -> Path:
         "page": record("page", around(-0.05)),
         "last": record("last", around(0.01)),
         "all": record(None, around(-0.1)),
+        "mlp": record(None, around(0.05)) | {"modules": ["mlp_in", "mlp_out"]},
+        "one": record("page", around(0.08)) | {"targets": ["model.layers.2.mlp.up_proj"]},
         "again": record("random", around(0.005), 1, seed=2),
         "base": {"nll": list(documents + 1)},
     }
@@ -146,18 +149,20 @@ def folder(tmp_path: Path) -> Path:
 def test_arms_are_placed_among_the_draws(tables: Any, folder: Path) -> None:
     records = tables.read(folder)
     assert [arm.name for arm in records.arms] == [
-        *("all", "page", "random 3", "random 1", "last", "random 2")
+        *("all", "page", "random 3", "random 1", "last", "random 2"),
+        *("all, mlp_in and mlp_out", "page, modules"),
     ]
     assert [(arm.name, arm.seed) for arm in records.repeats] == [("random 1", 2)]
     draws = np.mean([arm.nll for arm in records.draws], axis=0)
-    for arm, better in zip(records.arms, (0, 0, 1, 2, 2, 3), strict=True):
+    for arm, better in zip(records.arms, (0, 0, 1, 2, 2, 3, 3, 3), strict=True):
         assert tables.as_good(records, arm) == better
         found = tables.beside_draws(records, arm)
         assert found.mean == pytest.approx((arm.nll - draws).mean())
         assert found.low < found.mean < found.high
     lines = tables.table(records)
-    assert len(lines) == 2 + 6
+    assert len(lines) == 2 + 8
     assert lines[2].startswith("| all | all | ")
+    assert lines[-1].startswith("| page, modules | 2.mlp.up_proj | ")
     assert "| 0 of 3 | 0.25 |" in lines[2]
     assert "| 2 of 3 | 0.75 |" in lines[6]
     assert "random 1, seed 2" in "".join(tables.repeat_lines(records))
