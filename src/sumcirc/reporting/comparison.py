@@ -12,10 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sumcirc.errors import UserError
+from sumcirc.reporting.arm_scores import (
+    Reach,
+    common_loss,
+    difference_of,
+    inside_of,
+    lowest_loss,
+    reach_of,
+    scores_of,
+    training_seconds,
+    values_of,
+)
 from sumcirc.reporting.arms import Arm, in_text, make_arms, nearest, of_few_runs, unlike
 from sumcirc.reporting.costs import Cost, cost_of
 from sumcirc.reporting.inside import INSIDE
@@ -25,14 +33,10 @@ from sumcirc.reporting.runs import LeftOut, ReportRun, baselines
 from sumcirc.statistics import (
     SEEDS_TO_CLAIM,
     Estimate,
-    crossed_difference,
-    crossed_mean,
     holm,
-    run_difference,
-    run_mean,
 )
 from sumcirc.statistics.power import Components
-from sumcirc.tracking.score_names import ROUGE_LSUM, SCORES, SIGNED, UNBOUNDED
+from sumcirc.tracking.score_names import ROUGE_LSUM, SCORES
 
 CONTROLS = ("random", "all")
 
@@ -60,21 +64,6 @@ class ComparisonOptions:
     confidence: float = 0.95
     wanted: float | None = None
     arms: int | None = None
-
-
-@dataclass(frozen=True)
-class Reach:
-    """When the runs of an arm first reached a given validation loss.
-
-    Attributes:
-        runs: number of the arm's runs that reached the loss.
-        steps: optimizer steps until the loss was reached, as a mean over these runs.
-        seconds: training time until the loss was reached, as a mean over these runs.
-    """
-
-    runs: int
-    steps: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -240,14 +229,14 @@ def compare(
     arms, notes = make_arms(runs)
     controls = {name: _controls(name, arms) for name in options.against}
     seeds = max(len(arm.runs) for arm in arms)
-    loss = options.loss if options.loss is not None else _common_loss(arms)
+    loss = options.loss if options.loss is not None else common_loss(arms)
     results = []
     for arm in arms:
         name, candidates = next((one for one in controls.items() if one[1]), ("", arms[:1]))
         reference = _control_of(arm, name, candidates)
         remarks = [*(unlike(arm, reference) if reference else ()), *of_few_runs(arm, seeds)]
-        reached = _seconds(arm.runs), _lowest_loss(arm.runs), _reach(arm, loss)
-        found = arm, _scores(arm, options), _inside(arm, options)
+        reached = training_seconds(arm.runs), lowest_loss(arm.runs), reach_of(arm, loss)
+        found = arm, scores_of(arm, options.confidence), inside_of(arm, options.confidence)
         cost = cost_of([run.summary for run in arm.runs])
         results.append(ArmResult(*found, *reached, cost, remarks))
     results.sort(key=lambda found: -found.scores[options.metric].mean)
@@ -314,11 +303,11 @@ def _family(
             continue
         paired = _paired_order(arm, control)
         pair = paired or (arm.runs, control.runs)
-        values = _matrix([*pair[0], *pair[1]], measure)
+        values = values_of([*pair[0], *pair[1]], measure)
         if values is None:
             continue
         ours, theirs = values[: len(pair[0])], values[len(pair[0]) :]
-        estimate = _difference(ours, theirs, measure, paired is not None, options.confidence)
+        estimate = difference_of(ours, theirs, measure, paired is not None, options.confidence)
         if estimate is None:
             continue
         by_seed = paired is not None
@@ -345,100 +334,3 @@ def _paired_order(arm: Arm, control: Arm) -> tuple[list[ReportRun], list[ReportR
     if not once or ours.keys() != theirs.keys():
         return None
     return [ours[seed] for seed in sorted(ours)], [theirs[seed] for seed in sorted(theirs)]
-
-
-def _matrix(runs: Sequence[ReportRun], measure: str) -> NDArray[np.float64] | None:
-    """Return the [runs, documents] values of a score or an inside measure.
-
-    The result is [runs, 1] for a measure with one value per run. It is None if a run doesn't have
-    the measure, or the runs were measured on different documents.
-    """
-    if measure in SCORES:
-        if not all(measure in run.values for run in runs):
-            return None
-        return np.stack([run.values[measure] for run in runs])
-    found = [run.inside.get(measure) for run in runs]
-    known = [one for one in found if one is not None]
-    if len(known) < len(runs) or len({one.documents for one in known}) > 1:
-        return None
-    return np.stack([one.values for one in known])
-
-
-def _difference(
-    ours: NDArray[np.float64],
-    theirs: NDArray[np.float64],
-    measure: str,
-    paired: bool,
-    confidence: float,
-) -> Estimate | None:
-    """Return the difference of two arms' [runs, documents] values; None if it is not defined."""
-    kept = np.isfinite(ours).all(axis=0) & np.isfinite(theirs).all(axis=0)
-    if measure in INSIDE and INSIDE[measure].by_run:
-        if not kept.all():
-            return None
-        return run_difference(ours[:, 0], theirs[:, 0], paired, confidence)
-    if kept.sum() < 2:
-        return None
-    return crossed_difference(ours[:, kept], theirs[:, kept], paired, confidence)
-
-
-def _inside(arm: Arm, options: ComparisonOptions) -> dict[str, Estimate]:
-    found = {}
-    for name, measure in INSIDE.items():
-        values = _matrix(arm.runs, name)
-        if values is None:
-            continue
-        defined = values[:, np.isfinite(values).all(axis=0)]
-        if measure.by_run and defined.size:
-            found[name] = run_mean(defined[:, 0], options.confidence)
-        elif defined.shape[1] > 1:
-            found[name] = crossed_mean(defined, options.confidence)
-    return found
-
-
-def _scores(arm: Arm, options: ComparisonOptions) -> dict[str, Estimate]:
-    found = {}
-    for measure in SCORES:
-        values = _matrix(arm.runs, measure)
-        if values is None:
-            continue
-        defined = values[:, np.isfinite(values).all(axis=0)]
-        if defined.shape[1] > 1:
-            found[measure] = _in_range(crossed_mean(defined, options.confidence), measure)
-    return found
-
-
-def _in_range(estimate: Estimate, measure: str) -> Estimate:
-    """Restrict an interval based on Student's t to the values that the score can have."""
-    least = -1.0 if measure in SIGNED else 0.0
-    most = np.inf if measure in UNBOUNDED else 1.0
-    return replace(estimate, low=max(estimate.low, least), high=min(estimate.high, most))
-
-
-def _seconds(runs: Sequence[ReportRun]) -> float:
-    """Return the mean training time in seconds; NaN if a run has none recorded."""
-    return float(np.mean([run.summary.get("seconds", {}).get("train", np.nan) for run in runs]))
-
-
-def _lowest_loss(runs: Sequence[ReportRun]) -> float:
-    """Return the mean over runs of the lowest validation loss; NaN if a run never validated."""
-    return float(np.mean([min((loss for _, loss in run.losses), default=np.nan) for run in runs]))
-
-
-def _common_loss(arms: Sequence[Arm]) -> float | None:
-    """Return the highest of the runs' lowest validation losses; None if none validated."""
-    lowest = [min(loss for _, loss in run.losses) for arm in arms for run in arm.runs if run.losses]
-    return max(lowest, default=None)
-
-
-def _reach(arm: Arm, loss: float | None) -> Reach:
-    """Return when an arm's runs first reached `loss`; time is taken as proportional to steps."""
-    steps, seconds = [], []
-    for run in arm.runs:
-        first = next((s for s, value in run.losses if loss is not None and value <= loss), None)
-        if first is not None:
-            steps.append(first)
-            seconds.append(_seconds([run]) * first / max(int(run.summary["steps"]), 1))
-    if not steps:
-        return Reach(0, np.nan, np.nan)
-    return Reach(len(steps), float(np.mean(steps)), float(np.mean(seconds)))
