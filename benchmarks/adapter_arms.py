@@ -5,6 +5,7 @@
 The runs of the sweep are called ARM-sSEED, and were trained on the built-in articles. RECORDS gets
 `learning-forgetting.csv`, from which `placement_forgetting.py` reads what was forgotten at equal
 learning, and `costs.csv` with the rate, parameters, validation loss, time and memory of each run.
+Runs that the former has are not measured again.
 
 To compare at equal learning, the change of every weight is multiplied by each of AMOUNTS. That is
 the adapter's own scale for LoRA, and means the same for adapters whose change isn't linear in a
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +112,16 @@ def named(run: ReportRun) -> tuple[str, int]:
     return arm, int(seed)
 
 
+def measured(file: Path) -> list[tuple[str, ...]]:
+    """Return the rows of learning-forgetting.csv; none if it isn't there."""
+    if not file.exists():
+        return []
+    header, *rows = csv.reader(file.read_text(encoding="utf-8").splitlines())
+    if tuple(header) != COLUMNS:
+        raise SystemExit(f"{file}: has other columns; choose another folder")
+    return [tuple(row) for row in rows]
+
+
 def rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(round(one, 6) if isinstance(one, float) else one for one in row)
 
@@ -132,16 +144,22 @@ def main() -> None:
     if any(set(run.ids) != {item.id for item in test} for run in runs):
         parser.error("the runs were scored on other documents than the first test articles")
     outcomes = Outcomes(encoder, test)
-    losses = text_losses(base, None, outcomes.texts, BATCH)
-    loss = float(np.mean([one.nll for one in losses]))
-    rows = [("base", None, 0.0, float(outcomes.reference_nll(base).mean()), loss, 0.0)]
+    file = arguments.records / "learning-forgetting.csv"
+    rows: list[tuple[Any, ...]] = [*measured(file)]
+    known = {(arm, seed) for arm, seed, *_ in rows}
+    if not rows:
+        losses = text_losses(base, None, outcomes.texts, BATCH)
+        loss = float(np.mean([one.nll for one in losses]))
+        nll = float(outcomes.reference_nll(base).mean())
+        rows.append(rounded(("base", None, 0.0, nll, loss, 0.0)))
     for run in runs:
-        rows += rows_of(run, outcomes, base)
-        print(f"{run.name}: {rows[-1][3]:.4f}, {rows[-1][4]:.4f}, {rows[-1][5]:.4f}", flush=True)
-        write_text(
-            arguments.records / "learning-forgetting.csv",
-            csv_text(COLUMNS, [rounded(row) for row in rows]),
-        )
+        arm, seed = named(run)
+        if (arm, str(seed)) in known:
+            continue
+        found = rows_of(run, outcomes, base)
+        rows += map(rounded, found)
+        print(f"{run.name}: {', '.join(f'{one:.4f}' for one in found[-1][3:])}", flush=True)
+        write_text(file, csv_text(COLUMNS, rows))
     costs = [rounded(costs_of(run)) for run in runs]
     write_text(arguments.records / "costs.csv", csv_text(COST_COLUMNS, costs))
 

@@ -99,3 +99,14 @@ def test_rows_of_a_sweep(
         costs = {row["arm"]: row for row in csv.DictReader(file)}
     assert int(costs["full"]["parameters"]) == 1746944
     assert float(costs["full"]["flops"]) > 0
+
+    # a run that has no rows yet is measured, and the others stay as they are
+    file = records / "learning-forgetting.csv"
+    whole = file.read_text()
+    kept = [line.replace("full,1,1.0,", "full,1,1.0,9") for line in whole.splitlines()[:5]]
+    file.write_text("".join(f"{line}\n" for line in kept))
+    script.main()
+    assert file.read_text() == whole.replace("full,1,1.0,", "full,1,1.0,9")
+    file.write_text("arm,seed\n")
+    with pytest.raises(SystemExit, match="has other columns"):
+        script.main()
