@@ -103,7 +103,7 @@ def test_rows_of_a_sweep(
     # a run that has no rows yet is measured, and the others stay as they are
     file = records / "learning-forgetting.csv"
     whole = file.read_text()
-    kept = [line.replace("full,1,1.0,", "full,1,1.0,9") for line in whole.splitlines()[:5]]
+    kept = [line.replace("full,1,1.0,", "full,1,1.0,9") for line in whole.splitlines()[:6]]
     file.write_text("".join(f"{line}\n" for line in kept))
     script.main()
     assert file.read_text() == whole.replace("full,1,1.0,", "full,1,1.0,9")
