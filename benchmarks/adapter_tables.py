@@ -28,6 +28,7 @@ from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compa
 from sumcirc.reporting.kinds import Dot, Table, View
 from sumcirc.reporting.runs import read_runs
 from sumcirc.reporting.tables import markdown_table
+from sumcirc.statistics import bracketed, run_difference
 from sumcirc.statistics.seeds import Estimate
 
 Values = NDArray[np.float64]
@@ -99,6 +100,12 @@ def forgetting_table(folder: Path, loss: float) -> Table:
     found = curves(folder)
     costs = read(folder / "costs.csv")
     base = next(iter(found.values()))[0]
+    end_kl = {run: float(curve[-1, 3]) for run, curve in found.items()}
+    equal_kl = {
+        (arm, seed): float(at_loss(curve, loss)[3])
+        for (arm, seed), curve in found.items()
+        if curve[:, 1].min() <= loss
+    }
     rows = []
     for arm in dict.fromkeys(row["arm"] for row in costs):
         ends = np.array([curve[-1] for (name, _), curve in found.items() if name == arm])
@@ -109,7 +116,7 @@ def forgetting_table(folder: Path, loss: float) -> Table:
         cells = [
             *(TITLES[arm], f"{int(own[0]['parameters']):,}", f"{operations / usual:.2f}"),
             *(f"{ends[:, 1].mean():.3f}", f"{ends[:, 2].mean() - base[2]:+.2f}"),
-            f"{ends[:, 3].mean():.2f}",
+            *(f"{ends[:, 3].mean():.2f}", less(end_kl, arm)),
         ]
         if len(there):
             low, high = there[:, 3].min(), there[:, 3].max()
@@ -118,13 +125,25 @@ def forgetting_table(folder: Path, loss: float) -> Table:
             cells += [f"{there[:, 0].mean():.2f}", f"{there[:, 3].mean():.2f}{spread}{share}"]
         else:
             cells += ["-", "-"]
+        cells.append(less(equal_kl, arm))
         rows.append((there[:, 3].mean() if len(there) else math.inf, cells))
     headings = [
         *("adapter", "parameters", "operations / LoRA's", "nll", "articles' loss"),
-        *("KL", f"amount at nll {loss:g}", "KL there"),
+        *("KL", "minus LoRA", f"amount at nll {loss:g}", "KL there", "minus LoRA"),
     ]
     ordered = sorted(rows, key=lambda row: row[0])
     return Table("learning and forgetting", headings, [row for _, row in ordered])
+
+
+def less(kl: dict[Run, float], arm: str) -> str:
+    """Return an arm's KL minus LoRA's with an interval over seeds, if both have two or more."""
+    seeds = sorted({seed for name, seed in kl if name == arm}, key=str)
+    usual = sorted({seed for name, seed in kl if name == CONTROL}, key=str)
+    if arm == CONTROL or seeds != usual or len(seeds) < 2:
+        return "-"
+    ours, theirs = (np.array([kl[name, seed] for seed in seeds]) for name in (arm, CONTROL))
+    found = run_difference(ours, theirs, paired=True, confidence=0.95)
+    return bracketed(found.mean, found.low, found.high, "+.2f")
 
 
 def reached(found: dict[Run, Values], arm: str, loss: float) -> Values:
