@@ -46,6 +46,20 @@ def test_a_setting_that_is_new_or_unknown_makes_an_arm(tmp_path: Path) -> None:
     assert [arm.label for arm in arms] == ["all weight_decay=0.01", "all weight_decay=0.5"]
 
 
+def test_a_setting_that_was_added_since_makes_no_arm(tmp_path: Path) -> None:
+    before, other = config(seed=2), config(seed=3)
+    for settings in (before, other):
+        del settings["kl_penalty"]  # runs of before there was a penalty
+        del settings["trainer"]["buckets"]
+    other["trainer"]["buckets"] = False
+    now = config(seed=1)
+    assert now["kl_penalty"]["weight"] == 1.0
+    assert now["trainer"]["buckets"] is True
+    same, apart = arms_of(tmp_path, (now, {}), (before, {}), (other, {}))
+    assert (same.seeds, apart.seeds) == (["1", "2"], ["3"])
+    assert unlike(apart, same) == ["other training: trainer.buckets=false (not true)"]
+
+
 def test_permuted_summaries_are_a_control_that_is_compared_with_all_layers(tmp_path: Path) -> None:
     before = config(seed=3)
     del before["data"]["permute_summaries"]  # a run of before there was the setting

@@ -9,7 +9,7 @@ import numpy as np
 
 from sumcirc.errors import UserError
 from sumcirc.placement.landscape import Landscape
-from sumcirc.reporting.arms import APART
+from sumcirc.reporting.arms import APART, with_defaults
 
 BUDGET = "adaptation.budget"
 # settings that tell apart landscapes of different sets of layers, or how runs were carried out
@@ -80,7 +80,9 @@ def differing(first: Landscape, other: Landscape) -> dict[str, tuple[Any, Any]]:
     """
     # records made by an earlier version may have settings that define no arm any more
     names = sorted({*first.settings, *other.settings} - APART)
-    both = {name: (first.settings.get(name), other.settings.get(name)) for name in names}
+    # and may lack settings that were added since
+    ours, theirs = with_defaults(first.settings), with_defaults(other.settings)
+    both = {name: (ours.get(name), theirs.get(name)) for name in names}
     return {
         name: values
         for name, values in both.items()

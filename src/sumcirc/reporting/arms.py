@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from sumcirc.reporting.runs import ReportRun
+from sumcirc.schema import TrainConfig
+from sumcirc.schema.defaults import default_settings
 from sumcirc.tracking.sweep_axes import arm_label, commas, flat_settings, selector_of
 
 # settings that may differ within an arm
@@ -161,14 +164,37 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         The settings' values as JSON, by dotted name, sorted by name.
     """
-    found = flat_settings(config, APART)
+    found = with_defaults(flat_settings(config, APART))
     if selector_of(config) == "random":
         found.pop("adaptation.layers", None)
     return {name: json.dumps(found[name], sort_keys=True) for name in sorted(found)}
 
 
+def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the defaults of settings that there were not yet when a run was recorded.
+
+    Otherwise a run would be of another arm than the same run today. Nothing is added to a section
+    that is null, and no setting whose default is null.
+
+    Args:
+        settings: the run's settings, by dotted name.
+    """
+    added = {}
+    for name, value in _defaults().items():
+        parts = name.split(".")
+        if not any(".".join(parts[:end]) in settings for end in range(1, len(parts) + 1)):
+            added[name] = value
+    return {**settings, **added}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    found = flat_settings(default_settings(TrainConfig), APART)
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _not_null(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that are not null; a run made before there was a setting lacks it."""
+    """Return the settings that are not null, since a run of before there was a setting lacks it."""
     return {name: value for name, value in settings.items() if value != NULL}
 
 
