@@ -98,7 +98,7 @@ def in_words(analysis: Analysis, judgements: Sequence[Judgement]) -> list[str]:
     lines += _of_terms(analysis)
     if analysis.spread[1] < ALIKE:
         lines.append(
-            f"the runs of some {word} vary more than others' (p = {p_text(analysis.spread[1])}),"
+            f"the runs of some {word} vary more than others' ({_p(analysis.spread[1])}),"
             f" and the intervals assume that all vary alike: be careful with that {word}"
         )
     lines += _of_others(analysis)
@@ -109,6 +109,12 @@ def in_words(analysis: Analysis, judgements: Sequence[Judgement]) -> list[str]:
             f" in {luck:.0f} % of landscapes: no selector is the best by one landscape"
         )
     return lines
+
+
+def _p(value: float) -> str:
+    """Return a p-value with its sign: `p = 0.012` or `p < 0.0001`."""
+    text = p_text(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _of_variance(shares: Mapping[str, float]) -> str:
@@ -129,7 +135,7 @@ def _of_terms(analysis: Analysis) -> list[str]:
     if beyond is None or math.isnan(beyond.p_value):
         return []
     shown = beyond.p_value < 1 - analysis.confidence
-    p = f"(p = {p_text(beyond.p_value)})"
+    p = f"({_p(beyond.p_value)})"
     if not crossed(landscape):
         added = landscape.units.words
         more = " or ".join(t.name for t in analysis.terms[1:] if t is not beyond)
