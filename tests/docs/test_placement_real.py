@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from docs.record import RECORDS
+from sumcirc.statistics import bootstrap_difference, bracketed
 
 PAGE = (RECORDS.parent / "placement-real.md").read_text(encoding="utf-8")
 FOLDER = RECORDS / "placement-real"
@@ -41,6 +42,29 @@ def test_the_page_states_what_the_draws_bring(tables: Any) -> None:
     assert f"within {max(means) - min(means):.3f} nats of each other" in PAGE
     assert f"goes from {min(kl):.3f} to {max(kl):.3f}" in PAGE
     assert f"the model before training has {records.base.mean():.3f}" in PAGE
+
+
+def test_the_page_states_where_the_other_arms_lie(tables: Any) -> None:
+    records, words = tables.read(RUNS), " ".join(PAGE.split())
+    arms = {arm.name: arm for arm in records.arms}
+
+    def above(name: str) -> str:
+        found = tables.beside_draws(records, arms[name])
+        return bracketed(found.mean, found.low, found.high, ".3f")
+
+    assert f"(loss {above('circuit').replace(' [', ' nats [')} above" in words
+    assert f"({above('kappa')} above the mean), PAGE's by {above('page')}," in words
+    assert f"attention KL by {above('attention_kl')}, and the last six by {above('last')}." in words
+    assert f"layers lie {above('first')}, {above('middle')} and 0.148 above" in words
+    assert f"are {above('page, modules').replace(' [', ' worse [')} than the draws" in words
+    chosen = ("kappa", "page", "attention_kl", "last", "first", "middle", "page, modules")
+    assert {tables.as_good(records, arms[name]) for name in chosen} == {len(records.draws)}
+    assert max(arms.values(), key=lambda arm: arm.kl.mean()).name == "page, modules"
+    mlp, whole = arms["all, mlp_in and mlp_out"], arms["all"]
+    loss, kl = bootstrap_difference(mlp.nll, whole.nll), bootstrap_difference(whole.kl, mlp.kl)
+    told = bracketed(loss.mean, loss.low, loss.high, ".3f").replace(" [", " higher [")
+    assert f"the loss is {told}, and the KL on other texts" in words
+    assert bracketed(kl.mean, kl.low, kl.high, ".3f").replace(" [", " less [") in words
 
 
 def test_the_runs_are_those_that_were_planned() -> None:
