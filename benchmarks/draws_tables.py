@@ -41,8 +41,8 @@ class Arm:
     """One run of a sweep.
 
     Attributes:
-        name: name of the selector, with the number of a random draw, or `all`; with the kinds of
-            modules that have an adapter if not all have one.
+        name: name of the selector, with the number of a random draw, or `all`, or the run's name if
+            its layers were named; with the kinds of modules that have an adapter if not all do.
         where: the adapted layers, or the modules if a selector chose these, in words.
         seed: seed of the training.
         nll: [documents] loss on each reference, in nats a token.
@@ -94,7 +94,7 @@ def read(folder: Path) -> Records:
     for file in sorted(set(folder.glob("*.json")) - {folder / f"{BASE}.json"}):
         row = json.loads(file.read_text(encoding="utf-8"))
         whole = len(row["layers"]) == row["of_layers"]
-        name = row["selector"] or ("all" if whole else "chosen")
+        name = row["selector"] or ("all" if whole else file.stem.rpartition("-s")[0])
         if name == RANDOM:
             name = f"{RANDOM} {row['draw']}"
         where = "all" if whole else ",".join(map(str, row["layers"]))

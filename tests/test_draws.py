@@ -137,6 +137,7 @@ def folder(tmp_path: Path) -> Path:
         "last": record("last", around(0.01)),
         "all": record(None, around(-0.1)),
         "mlp": record(None, around(0.05)) | {"modules": ["mlp_in", "mlp_out"]},
+        "ends-s1": record(None, around(0.2)) | {"layers": [0, 3]},
         "one": record("page", around(0.08)) | {"targets": ["model.layers.2.mlp.up_proj"]},
         "again": record("random", around(0.005), 1, seed=2),
         "base": {"nll": list(documents + 1)},
@@ -150,19 +151,19 @@ def test_arms_are_placed_among_the_draws(tables: Any, folder: Path) -> None:
     records = tables.read(folder)
     assert [arm.name for arm in records.arms] == [
         *("all", "page", "random 3", "random 1", "last", "random 2"),
-        *("all, mlp_in and mlp_out", "page, modules"),
+        *("all, mlp_in and mlp_out", "page, modules", "ends"),
     ]
     assert [(arm.name, arm.seed) for arm in records.repeats] == [("random 1", 2)]
     draws = np.mean([arm.nll for arm in records.draws], axis=0)
-    for arm, better in zip(records.arms, (0, 0, 1, 2, 2, 3, 3, 3), strict=True):
+    for arm, better in zip(records.arms, (0, 0, 1, 2, 2, 3, 3, 3, 3), strict=True):
         assert tables.as_good(records, arm) == better
         found = tables.beside_draws(records, arm)
         assert found.mean == pytest.approx((arm.nll - draws).mean())
         assert found.low < found.mean < found.high
     lines = tables.table(records)
-    assert len(lines) == 2 + 8
+    assert len(lines) == 2 + 9
     assert lines[2].startswith("| all | all | ")
-    assert lines[-1].startswith("| page, modules | 2.mlp.up_proj | ")
+    assert lines[-2].startswith("| page, modules | 2.mlp.up_proj | ")
     assert "| 0 of 3 | 0.25 |" in lines[2]
     assert "| 2 of 3 | 0.75 |" in lines[6]
     assert "random 1, seed 2" in "".join(tables.repeat_lines(records))

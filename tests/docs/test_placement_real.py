@@ -75,13 +75,16 @@ def test_the_runs_are_those_that_were_planned() -> None:
         assert (run["steps"], run["seed"], run["of_layers"]) == (
             *(plan["steps"], plan["seed"], plan["of_layers"]),
         )
-        chosen = run["selector"] and not run.get("targets")
-        assert chosen is None or len(run["layers"]) == (plan["layers"] if chosen else 1)
+        if run["selector"]:
+            assert len(run["layers"]) == (1 if run.get("targets") else plan["layers"])
     draws = [run["draw"] for run in runs if run["selector"] == "random"]
     assert sorted(draws) == list(range(1, 9))
     others = [run for run in runs if run["selector"] != "random"]
-    whole = [run for run in others if run["selector"] is None]
-    assert {len(run["layers"]) for run in whole} == {plan["of_layers"]}
+    whole = [run for run in others if len(run["layers"]) == plan["of_layers"]]
+    named = [run["layers"] for run in others if not run["selector"] and run not in whole]
+    assert sorted(named) == sorted(
+        [int(layer) for layer in arm.split(" ")[1].split(",")] for arm in plan["neighbours"]["arms"]
+    )
     assert [run.get("modules") for run in whole if run.get("modules")] == [["mlp_in", "mlp_out"]]
     assert sorted(run["selector"] for run in others if run["selector"]) == [
         *("attention_kl", "circuit", "first", "kappa", "last", "middle", "page", "page"),
