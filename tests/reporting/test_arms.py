@@ -6,8 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sumcirc.reporting.arms import Arm, make_arms, nearest, of_few_runs, settings_of, unlike
+from sumcirc.reporting.arms import (
+    Arm,
+    control_title,
+    in_text,
+    make_arms,
+    nearest,
+    of_few_runs,
+    settings_of,
+    unlike,
+)
 from sumcirc.reporting.runs import read_runs
+from sumcirc.schema.adapting import Variant
 from tests.support.sweeps import config, write_run
 
 
@@ -135,6 +145,17 @@ def test_arms_name_what_sets_them_apart_from_most(tmp_path: Path) -> None:
         "layers 2,3,5",
         "layers 2,3,5 tie=true",
     ]
+
+
+def test_titles_name_the_kind_of_adapter() -> None:
+    assert control_title("all") == "LoRA, all layers"
+    assert control_title("all variant=dora") == "DoRA, all layers"
+    assert control_title("random variant=loraga rank=8") == "LoRA-GA, random layers rank=8"
+    assert control_title("layers 2,3 variant=eva") == "layers 2,3 variant=eva"
+    assert control_title("full rank=8") == "full fine-tuning rank=8"
+    assert in_text("DoRA, all layers rank=8") == "DoRA on all layers rank=8"
+    known = {one.name for one in Variant} - {"lora"}
+    assert all("variant=" not in control_title(f"all variant={name}") for name in known)
 
 
 def test_a_learning_rate_is_named_once(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ TITLES = {
     "full": "full fine-tuning",
     "random": "LoRA, random layers",
 }
+VARIANTS = {
+    **{"rslora": "rsLoRA", "dora": "DoRA", "pissa": "PiSSA", "olora": "OLoRA", "eva": "EVA"},
+    **{"loraga": "LoRA-GA", "adalora": "AdaLoRA", "vera": "VeRA", "ia3": "IA3"},
+}
 NULL = "null"  # as `settings_of` gives it
 BUDGET = 0.03  # relative difference in trainable parameters up to which two arms count as equal
 
@@ -109,13 +113,17 @@ class Arm:
 
 
 def control_title(label: str) -> str:
-    """Return the title of an arm or a control by its label, such as `all` or `full rank=8`.
+    """Return the title of an arm or a control by its label, such as `all` or `all variant=dora`.
 
     Args:
         label: label of the arm or control.
     """
-    first, space, rest = label.partition(" ")
-    return f"{TITLES.get(first, first)}{space}{rest}"
+    first, *rest = label.split(" ")
+    title = TITLES.get(first, first)
+    variant = rest[0].removeprefix("variant=") if rest else ""
+    if variant in VARIANTS and first in ("all", "random"):
+        title, rest = title.replace("LoRA", VARIANTS[variant]), rest[1:]
+    return " ".join([title, *rest])
 
 
 def in_text(title: str) -> str:
@@ -124,7 +132,9 @@ def in_text(title: str) -> str:
     Args:
         title: title of the arm.
     """
-    return title.replace("LoRA, ", "LoRA on ")
+    for layers in ("all layers", "random layers"):
+        title = title.replace(f", {layers}", f" on {layers}")
+    return title
 
 
 def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
