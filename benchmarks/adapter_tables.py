@@ -100,23 +100,18 @@ def forgetting_table(folder: Path, loss: float) -> Table:
     found = curves(folder)
     costs = read(folder / "costs.csv")
     base = next(iter(found.values()))[0]
-    end_kl = {run: float(curve[-1, 3]) for run, curve in found.items()}
-    equal_kl = {
-        (arm, seed): float(at_loss(curve, loss)[3])
-        for (arm, seed), curve in found.items()
-        if curve[:, 1].min() <= loss
-    }
+    last = {run: curve[-1] for run, curve in found.items()}
+    equal = at_equal_loss(found, loss)
     rows = []
     for arm in dict.fromkeys(row["arm"] for row in costs):
-        ends = np.array([curve[-1] for (name, _), curve in found.items() if name == arm])
-        there = reached(found, arm, loss)
+        ends, there = of_arm(last, arm), of_arm(equal, arm)
         own = [row for row in costs if row["arm"] == arm]
         operations = np.mean([float(row["flops"]) for row in own])
         usual = np.mean([float(row["flops"]) for row in costs if row["arm"] == CONTROL])
         cells = [
             *(TITLES[arm], f"{int(own[0]['parameters']):,}", f"{operations / usual:.2f}"),
             *(f"{ends[:, 1].mean():.3f}", f"{ends[:, 2].mean() - base[2]:+.2f}"),
-            *(f"{ends[:, 3].mean():.2f}", less(end_kl, arm)),
+            *(f"{ends[:, 3].mean():.2f}", minus_control(last, arm)),
         ]
         if len(there):
             low, high = there[:, 3].min(), there[:, 3].max()
@@ -125,7 +120,7 @@ def forgetting_table(folder: Path, loss: float) -> Table:
             cells += [f"{there[:, 0].mean():.2f}", f"{there[:, 3].mean():.2f}{spread}{share}"]
         else:
             cells += ["-", "-"]
-        cells.append(less(equal_kl, arm))
+        cells.append(minus_control(equal, arm))
         rows.append((there[:, 3].mean() if len(there) else math.inf, cells))
     headings = [
         *("adapter", "parameters", "operations / LoRA's", "nll", "articles' loss"),
@@ -135,24 +130,25 @@ def forgetting_table(folder: Path, loss: float) -> Table:
     return Table("learning and forgetting", headings, [row for _, row in ordered])
 
 
-def less(kl: dict[Run, float], arm: str) -> str:
-    """Return an arm's KL minus LoRA's with an interval over seeds, if both have two or more."""
-    seeds = sorted({seed for name, seed in kl if name == arm}, key=str)
-    usual = sorted({seed for name, seed in kl if name == CONTROL}, key=str)
+def at_equal_loss(found: dict[Run, Values], loss: float) -> dict[Run, Values]:
+    """Return the row of each run at a loss on the references, for runs that reach it."""
+    return {run: at_loss(curve, loss) for run, curve in found.items() if curve[:, 1].min() <= loss}
+
+
+def of_arm(rows: dict[Run, Values], arm: str) -> Values:
+    """Return the rows of an arm's runs, [runs, 4], in the order of their seeds."""
+    own = {seed: row for (name, seed), row in rows.items() if name == arm}
+    return np.array([own[seed] for seed in sorted(own)]).reshape(-1, 4)
+
+
+def minus_control(rows: dict[Run, Values], arm: str) -> str:
+    """Return an arm's KL minus LoRA's, with an interval over seeds, if both have the same seeds."""
+    seeds, usual = ({seed for name, seed in rows if name == one} for one in (arm, CONTROL))
     if arm == CONTROL or seeds != usual or len(seeds) < 2:
         return "-"
-    ours, theirs = (np.array([kl[name, seed] for seed in seeds]) for name in (arm, CONTROL))
+    ours, theirs = (of_arm(rows, one)[:, 3] for one in (arm, CONTROL))
     found = run_difference(ours, theirs, paired=True, confidence=0.95)
     return bracketed(found.mean, found.low, found.high, "+.2f")
-
-
-def reached(found: dict[Run, Values], arm: str, loss: float) -> Values:
-    """Return the rows of an arm's runs at a loss on the references, of those that reach it."""
-    rows = []
-    for (name, _), curve in found.items():
-        if name == arm and curve[:, 1].min() <= loss:
-            rows.append(at_loss(curve, loss))
-    return np.array(rows).reshape(-1, 4)
 
 
 def rates_table(folder: Path) -> Table:
@@ -176,9 +172,9 @@ def picture(folder: Path, loss: float) -> View:
     comparison, labels = comparison_of(folder)
     scores = {one.arm.label: one.scores[FACTS] for one in comparison.arms}
     found, dots = curves(folder), []
-    seeds = len({seed for _, seed in found})
+    equal, seeds = at_equal_loss(found, loss), len({seed for _, seed in found})
     for arm, label in labels.items():
-        rows = reached(found, arm, loss)
+        rows = of_arm(equal, arm)
         if len(rows):
             kl, facts = rows[:, 3], 100 * scores[label].mean
             ends = float(kl.min()), float(kl.max())

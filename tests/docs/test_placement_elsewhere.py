@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 
@@ -19,6 +18,7 @@ from sumcirc.placement.landscape_files import read_landscape
 from sumcirc.placement.several import Several
 from sumcirc.reporting.tables import markdown_table
 from sumcirc.statistics import Bootstrap
+from tests.support.forgetting import forgetting
 
 FOLDER = RECORDS / "placement"
 OTHERS = ("pretrained-again", "second-event")
@@ -126,18 +126,13 @@ def test_the_page_states_what_holds_after_more_steps() -> None:
 def test_the_page_states_what_was_forgotten_after_more_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.syspath_prepend(str(RECORDS.parents[2] / "benchmarks"))
-    script = importlib.import_module("placement_forgetting")
     words = " ".join((RECORDS.parent / "placement-elsewhere.md").read_text("utf-8").split())
-    landscape, _ = read_landscape(FOLDER / "longer")
-    loss, at = script.equal_learning(script.curves(FOLDER / "longer"))
-    kl = {arm: row[3] for (arm, _), row in at.items()}
+    _, loss, kl, table = forgetting(FOLDER / "longer", monkeypatch)
     assert f"at equal loss on the references ({loss:.3f}, which" in words
     assert (
         f"The layers 0,1,5 forget {kl['0,1,5']:.2f} nats there, all layers"
         f" {kl['LoRA, all layers']:.2f}, 2,3,4, which gain nothing, {kl['2,3,4']:.2f}."
     ) in words
-    table = dict(script.correlations(landscape, at).rows)
     assert f"with the facts is {table['rank correlation with facts']}, and" in words
     change = -float(table["KL of sets with layer 5 minus without"])
     assert f"Sets with layer 5 lie {change:.2f} below those without it" in words

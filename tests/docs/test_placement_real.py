@@ -64,7 +64,7 @@ def test_the_page_states_where_the_other_arms_lie(tables: Any) -> None:
     means = {name: f"{arms[name].nll.mean():.3f}" for name in (*blocks, *spaced)}
     assert f"the blocks have {' and '.join(means[name] for name in blocks)}," in words
     assert f"{above('block-2')} and {above('block-4')} above the draws' mean" in words
-    assert f"even distances {' and '.join(means[name] for name in spaced)} (" in words
+    assert f"evenly spaced sets {' and '.join(means[name] for name in spaced)} (" in words
     assert f"({above('spaced-1')} and {above('spaced-2')})" in words
     assert max(float(means[name]) for name in spaced) < 1.660 < float(means["block-2"])
     mlp, whole = arms["all, mlp_in and mlp_out"], arms["all"]

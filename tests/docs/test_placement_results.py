@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 
 import pytest
@@ -15,6 +14,7 @@ from sumcirc.placement.analysis import Analysis
 from sumcirc.placement.landscape_files import read_landscape
 from sumcirc.placement.selectors import best_by_luck
 from sumcirc.reporting.tables import markdown_table
+from tests.support.forgetting import forgetting
 
 README = RECORDS.parents[2] / "README.md"
 
@@ -49,21 +49,16 @@ def test_the_page_on_placement_states_its_records() -> None:
 
 
 def test_the_page_on_placement_states_what_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(RECORDS.parents[2] / "benchmarks"))
-    script = importlib.import_module("placement_forgetting")
     folder = RECORDS / "placement/seed1"
     page = " ".join((RECORDS.parent / "placement.md").read_text().split())
     landscape, _ = read_landscape(folder)
-    runs = script.curves(folder)
-    loss, at = script.equal_learning(runs)
-    kl = {arm: row[3] for (arm, _), row in at.items()}
+    runs, loss, kl, table = forgetting(folder, monkeypatch)
     least, whole = min(kl, key=kl.__getitem__), "LoRA, all layers"
     assert f"equal loss on the references ({loss:.3f}," in page
     assert (
         f"{kl[least]:.2f} for layers {least}, {kl[whole]:.2f} for all layers,"
         f" {kl['0,1,4']:.2f} for 0,1,4 and {kl['0,1,2']:.2f} for 0,1,2."
     ) in page
-    table = dict(script.correlations(landscape, at).rows)
     for layer, sign in ((0, 1), (5, -1)):
         change = sign * float(table[f"KL of sets with layer {layer} minus without"])
         assert f"{change:.2f} {'above' if sign > 0 else 'below'}" in page.replace(" those", "")

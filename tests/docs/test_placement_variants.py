@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from docs.record import RECORDS
 from sumcirc.placement.landscape_files import read_landscape
@@ -50,6 +52,13 @@ def test_prose_states_its_tables(script: Any) -> None:
     penalty, lora = "LoRA, KL penalty 0.1", "LoRA"
     assert f"is {forgot[penalty][5]} nats instead of {forgot[lora][5]} (2.32 less" in words
     assert forgot[penalty][6] == "-2.32 [-2.41, -2.23]"
+    kl = kl_at_the_end()
+    paired = ttest_rel(kl["kl01"], kl["lora"])
+    low, high = paired.confidence_interval(0.95)
+    assert (
+        f"{np.mean(kl['kl01']) - np.mean(kl['lora']):.2f} [{low:.2f}, {high:.2f}]"
+        == (forgot[penalty][6])
+    )
     assert (
         f"{forgot[penalty][8].split()[0]} instead of {forgot[lora][8].split()[0]} at equal loss"
         in words
@@ -72,8 +81,18 @@ def test_prose_states_its_tables(script: Any) -> None:
     assert f"get {budgeted[worst]:.0f} to {budgeted[best]:.0f} % of the facts right" in readme
 
 
+def kl_at_the_end() -> dict[str, list[float]]:
+    """Return the KL on other articles after training by arm, in the order of the seeds."""
+    found: dict[str, dict[str, float]] = {}
+    text = (FOLDER / "learning-forgetting.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        if row["amount"] == "1.0":
+            found.setdefault(row["arm"], {})[row["seed"]] = float(row["article_kl"])
+    return {arm: [own[seed] for seed in ("1", "2", "3")] for arm, own in found.items()}
+
+
 def test_lora_repeats_the_landscape() -> None:
-    """To the last bit with two seeds; with the third one summary differs."""
+    """The arm `lora` has the landscape's scores, but for one summary of the third seed."""
     landscape, _ = read_landscape(FOLDER.parent)
     (stored,) = landscape.others.values()
     runs, _ = read_runs([FOLDER / "runs"])

@@ -90,7 +90,7 @@ def test_single_layers_of_the_same_sweep(sweep: Path) -> None:
     assert found.landscape.modules == ()
     run = ReportRun(sweep / "layer1-s2")
     np.testing.assert_array_equal(found.landscape.scores["facts"][1, 1], run.values["facts"])
-    assert "layers 0 modules=[mlp_in]" in found.landscape.others
+    assert "layers 0 modules=mlp_in" in found.landscape.others
     assert len(found.landscape.others) == 13
     assert found.choices == []
     assert any(

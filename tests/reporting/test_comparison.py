@@ -73,7 +73,7 @@ def test_other_adapters_on_all_layers_are_compared_with_lora_there(tmp_path: Pat
         for label, found in by_arm(compared(tmp_path / "s", against=("all",)), "all").items()
     }
     assert controls == {
-        "all modules=[qkv,attn_out]": "all",
+        "all modules=qkv,attn_out": "all",
         "all optimizer.kind=loraplus": "all",
         "all variant=dora": "all",
         "layers 0,1": "all",

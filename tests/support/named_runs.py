@@ -1,4 +1,4 @@
-"""Training runs in runs/s/r of a folder, and the curves that they logged."""
+"""Trains one run, in runs/s/r of a folder, and reads the curves that it logged."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def train(commands: CommandServer, folder: Path, words: list[str], **options: An
 
 
 def values(run: Path, metric: str) -> dict[int, float]:
-    """The values of a metric in a run's metrics.csv, by step."""
+    """Return the values of a metric in a run's metrics.csv, by step."""
     rows = csv.reader((run / "metrics.csv").read_text().splitlines()[1:])
     return {int(step): float(value) for step, name, value in rows if name == metric}

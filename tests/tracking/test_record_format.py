@@ -15,8 +15,17 @@ from sumcirc.errors import UserError
 from sumcirc.reporting.arms import make_arms
 from sumcirc.reporting.runs import read_runs
 from sumcirc.schema import CircuitConfig, TrainConfig
+from sumcirc.schema.penalizing import KLPenaltyConfig
 from sumcirc.sweeps.run_states import read_run
-from sumcirc.tracking.record_format import ADDED, FORMAT, check_continues, completed, earlier
+from sumcirc.tracking.record_format import (
+    ADDED,
+    ADDED_TO_TRAINING,
+    FORMAT,
+    check_continues,
+    completed,
+    earlier,
+    value_before,
+)
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.sweeps import config, write_run, write_sweep
@@ -148,7 +157,7 @@ def test_a_setting_that_is_newer_than_a_run_tells_no_arms_apart(tmp_path: Path) 
         del body["config"]["callbacks"]["circuit"]["sign_filter"]
         del body["config"]["selector"]["aggregation"]
         before = yaml.safe_dump(body["config"])
-        added = completed(body["config"])
+        added = completed(body["config"], trains=True)
         assert added["callbacks"]["circuit"]["aggregation"] == "mean"
         assert added["callbacks"]["circuit"]["sign_filter"] is None
         assert yaml.safe_dump(body["config"]) == before
@@ -165,15 +174,34 @@ CHANGED_SINCE = {("circuit", "aggregation"), ("callbacks.circuit", "aggregation"
 
 
 def test_added_settings_are_at_the_defaults_of_the_schema() -> None:
-    for sections in ADDED.values():
+    for sections in (*ADDED.values(), *ADDED_TO_TRAINING.values()):
         for section, settings in sections.items():
             hints: Any = CircuitConfig if section == "circuit" else TrainConfig
             for part in section.split("."):
                 hints = get_type_hints(hints)[part]
-            known = {one.name: one.default for one in dataclasses.fields(hints)}
+            known = {
+                one.name: one.default
+                if one.default_factory is dataclasses.MISSING
+                else one.default_factory()
+                for one in dataclasses.fields(hints)
+            }
             for name, value in settings.items():
                 same = getattr(known[name], "value", known[name]) == value
                 assert same == ((section, name) not in CHANGED_SINCE)
+
+
+def test_a_section_that_is_newer_than_a_run_is_added_to_training_only() -> None:
+    before = {"trainer": {"max_steps": 3}}
+    added = completed(before, trains=True)
+    assert added["kl_penalty"]["texts"] == []
+    assert completed(before, trains=False) == before == {"trainer": {"max_steps": 3}}
+    own = {"kl_penalty": {"texts": ["a.jsonl"], "weight": 0.1}}
+    assert completed(own, trains=True) == own
+    names = {one.name for one in dataclasses.fields(KLPenaltyConfig)}
+    assert set(added["kl_penalty"]) == names  # all of it is as new as the section
+    assert (value_before("kl_penalty.weight"), value_before("data.event")) == (1.0, None)
+    assert value_before("circuit.aggregation") == "mean"
+    assert value_before("trainer.buckets") is None
 
 
 def test_a_run_that_died_before_it_wrote_its_configuration_is_listed(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from sumcirc.models.quantization import SETTINGS
 from sumcirc.models.unwrapping import base_model
 from sumcirc.runtime.quoting import code, markdown, visible
 from sumcirc.schema import EncodingConfig, Quantization, Template, TrainConfig, Variant
+from sumcirc.schema.adapting import VARIANT_NAMES
 
 FILE = "README.md"
 HUB_ID = re.compile(r"([\w.-]+/)?[\w.-]+", re.ASCII)
@@ -69,18 +70,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(FOLDER)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)"""
 
-TITLES = {
-    Variant.lora: "LoRA",
-    Variant.rslora: "rsLoRA",
-    Variant.dora: "DoRA",
-    Variant.pissa: "LoRA (started by PiSSA)",
-    Variant.olora: "LoRA (started by OLoRA)",
-    Variant.eva: "LoRA (started by EVA)",
-    Variant.loraga: "LoRA (started by LoRA-GA)",
-    Variant.adalora: "AdaLoRA",
-    Variant.vera: "VeRA",
-    Variant.ia3: "IA3",
-}
+# variants that are LoRA after their start
+STARTED = (Variant.pissa, Variant.olora, Variant.eva, Variant.loraga)
+
+
+def _title(variant: Variant) -> str:
+    name = VARIANT_NAMES[variant.value]
+    return f"LoRA (started by {name})" if variant in STARTED else name
 
 
 def card(
@@ -183,7 +179,7 @@ def write_card(
     model_config = base_model(model).config
     if isinstance(model, PeftModel):
         adapter = model.peft_config["default"]
-        what = described(adapter, model_config, TITLES[config.adaptation.variant])
+        what = described(adapter, model_config, _title(config.adaptation.variant))
         if merged:
             what = f"{what}, merged into the base"
         settings |= {

@@ -9,7 +9,8 @@ import numpy as np
 
 from sumcirc.errors import UserError
 from sumcirc.placement.landscape import Landscape
-from sumcirc.reporting.arms import APART, with_defaults
+from sumcirc.reporting.arms import APART
+from sumcirc.tracking.record_format import value_before
 
 BUDGET = "adaptation.budget"
 # settings that tell apart landscapes of different sets of layers, or how runs were carried out
@@ -81,8 +82,10 @@ def differing(first: Landscape, other: Landscape) -> dict[str, tuple[Any, Any]]:
     # records made by an earlier version may have settings that define no arm any more
     names = sorted({*first.settings, *other.settings} - APART)
     # and may lack settings that were added since
-    ours, theirs = with_defaults(first.settings), with_defaults(other.settings)
-    both = {name: (ours.get(name), theirs.get(name)) for name in names}
+    both = {
+        name: tuple(one.settings.get(name, value_before(name)) for one in (first, other))
+        for name in names
+    }
     return {
         name: values
         for name, values in both.items()

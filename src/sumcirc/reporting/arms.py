@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from sumcirc.reporting.runs import ReportRun
-from sumcirc.schema import TrainConfig
-from sumcirc.schema.defaults import default_settings
+from sumcirc.schema.adapting import VARIANT_NAMES
 from sumcirc.tracking.sweep_axes import arm_label, commas, flat_settings, selector_of
 
 # settings that may differ within an arm
@@ -42,10 +40,6 @@ TITLES = {
     "all": "LoRA, all layers",
     "full": "full fine-tuning",
     "random": "LoRA, random layers",
-}
-VARIANTS = {
-    **{"rslora": "rsLoRA", "dora": "DoRA", "pissa": "PiSSA", "olora": "OLoRA", "eva": "EVA"},
-    **{"loraga": "LoRA-GA", "adalora": "AdaLoRA", "vera": "VeRA", "ia3": "IA3"},
 }
 NULL = "null"  # as `settings_of` gives it
 BUDGET = 0.03  # relative difference in trainable parameters up to which two arms count as equal
@@ -121,8 +115,8 @@ def control_title(label: str) -> str:
     first, *rest = label.split(" ")
     title = TITLES.get(first, first)
     variant = rest[0].removeprefix("variant=") if rest else ""
-    if variant in VARIANTS and first in ("all", "random"):
-        title, rest = title.replace("LoRA", VARIANTS[variant]), rest[1:]
+    if variant in VARIANT_NAMES and first in ("all", "random"):
+        title, rest = title.replace("LoRA", VARIANT_NAMES[variant]), rest[1:]
     return " ".join([title, *rest])
 
 
@@ -174,37 +168,14 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         The settings' values as JSON, by dotted name, sorted by name.
     """
-    found = with_defaults(flat_settings(config, APART))
+    found = flat_settings(config, APART)
     if selector_of(config) == "random":
         found.pop("adaptation.layers", None)
     return {name: json.dumps(found[name], sort_keys=True) for name in sorted(found)}
 
 
-def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the defaults of settings that there were not yet when a run was recorded.
-
-    Otherwise a run would be of another arm than the same run today. Nothing is added to a section
-    that is null, and no setting whose default is null.
-
-    Args:
-        settings: the run's settings, by dotted name.
-    """
-    added = {}
-    for name, value in _defaults().items():
-        parts = name.split(".")
-        if not any(".".join(parts[:end]) in settings for end in range(1, len(parts) + 1)):
-            added[name] = value
-    return {**settings, **added}
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    found = flat_settings(default_settings(TrainConfig), APART)
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _not_null(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that are not null, since a run of before there was a setting lacks it."""
+    """Return the settings that are not null; a run made before there was a setting lacks it."""
     return {name: value for name, value in settings.items() if value != NULL}
 
 
@@ -221,22 +192,23 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     labels = []
     for mine, label in zip(settings, short, strict=True):
         alike = [other for other, name in zip(settings, short, strict=True) if name == label]
-        differing = [
-            name
-            for name in mine
-            if (values := [other.get(name, NULL) for other in alike]).count(mine[name])
-            <= len(values) / 2
+        words = (
+            f"{_short_name(name, known)}={commas(json.loads(value))}"
+            for name, value in mine.items()
+            if not _of_most(name, value, alike)
             # is determined by the model's rate and the scale, which is in the label
             and not (name == "optimizer.learning_rate" and _scale_differs(alike))
-        ]
-        shown = {name: _plain(json.loads(mine[name])) for name in differing}
-        words = [f"{_short_name(name, known)}={value}" for name, value in shown.items()]
+        )
         labels.append(" ".join([label, *words]))
     # a run made before there was a setting doesn't name it
     return [
         label if labels.count(label) == 1 else f"{label} #{labels[: i + 1].count(label)}"
         for i, label in enumerate(labels)
     ]
+
+
+def _of_most(name: str, value: str, arms: Sequence[Mapping[str, str]]) -> bool:
+    return sum(settings.get(name, NULL) == value for settings in arms) > len(arms) / 2
 
 
 def _scale_differs(alike: Sequence[Mapping[str, str]]) -> bool:
@@ -252,13 +224,6 @@ def _short_name(name: str, known: Collection[str]) -> str:
         for ending in endings
         if sum(other == ending or other.endswith(f".{ending}") for other in known) == 1
     )
-
-
-def _plain(value: Any) -> str:
-    """Return a setting's value as it is given on the command line, such as `[qkv,attn_out]`."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_plain, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def nearest(arm: Arm, others: Sequence[Arm]) -> Arm | None:

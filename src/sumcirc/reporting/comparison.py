@@ -269,7 +269,7 @@ def _controls(name: str, arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _control_of(arm: Arm, name: str, controls: Sequence[Arm]) -> Arm | None:
-    """Return the arm with which an arm is compared, or None if it is the control itself.
+    """Return the control that an arm is compared with, or None if the arm is that control.
 
     Of several controls, that is the one that differs in the fewest settings. A control is compared
     with the one whose label is `name`, if there is one: DoRA on all layers with LoRA on all layers.

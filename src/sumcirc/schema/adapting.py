@@ -34,6 +34,19 @@ class Variant(Choice):
     ia3 = "ia3"  # trained scales of activations, without a rank
 
 
+# as they are called in the literature, by `Variant`
+VARIANT_NAMES = {
+    "lora": "LoRA",
+    "rslora": "rsLoRA",
+    "dora": "DoRA",
+    "pissa": "PiSSA",
+    "olora": "OLoRA",
+    "eva": "EVA",
+    "loraga": "LoRA-GA",
+    "adalora": "AdaLoRA",
+    "vera": "VeRA",
+    "ia3": "IA3",
+}
 # variants whose start moves a part of the base's weights into the adapter
 REWRITING_VARIANTS = (Variant.pissa, Variant.olora, Variant.loraga)
 # the same as beginnings of PEFT's init_lora_weights, with those that are not trained here

@@ -120,9 +120,22 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     },
     3: {"data": {"event": None}},
 }
+# sections that were added to the settings of training runs, likewise
+ADDED_TO_TRAINING: dict[int, dict[str, dict[str, Any]]] = {
+    3: {
+        "kl_penalty": {
+            "texts": [],
+            "column": "document",
+            "documents": None,
+            "weight": 1.0,
+            "batch_size": 4,
+            "max_length": 256,
+        }
+    },
+}
 
 
-def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+def completed(config: Mapping[str, Any], trains: bool) -> dict[str, Any]:
     """Return a run's settings with values added for settings introduced after the run was made.
 
     An added setting gets the value that describes what the run did (`ADDED`), so that runs of two
@@ -130,8 +143,12 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         config: the nested settings in the run's config.yaml; they are not modified.
+        trains: whether the run is a training run, to which whole sections are added.
     """
     found = dict(config)
+    if trains:
+        for added in ADDED_TO_TRAINING.values():
+            found = {**added, **found}
     for sections in ADDED.values():
         for name, added in sections.items():
             *outer, last = name.split(".")
@@ -145,6 +162,21 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(place.get(last), Mapping):
                 place[last] = {**added, **place[last]}
     return found
+
+
+def value_before(setting: str) -> Any:
+    """Return the value that training runs implicitly had before a setting was added.
+
+    The result is None for settings that are not known to have been added.
+
+    Args:
+        setting: dotted name of the setting.
+    """
+    section, _, name = setting.rpartition(".")
+    for sections in (*ADDED.values(), *ADDED_TO_TRAINING.values()):
+        if name in sections.get(section, {}):
+            return sections[section][name]
+    return None
 
 
 def format_of(record: Mapping[str, Any]) -> int:

@@ -138,7 +138,7 @@ class RunRecords:
 
         See `record_format.completed`.
         """
-        return completed(self._config_file["config"])
+        return completed(self._config_file["config"], self.trains)
 
     @property
     def environment(self) -> dict[str, Any]:
