@@ -44,6 +44,7 @@ class Arm:
         name: name of the selector, with the number of a random draw, or `all`, or the run's name if
             its layers were named; with the kinds of modules that have an adapter if not all do.
         where: the adapted layers, or the modules if a selector chose these, in words.
+        whole: whether all modules of these layers have an adapter, as in the random draws.
         seed: seed of the training.
         nll: [documents] loss on each reference, in nats a token.
         change, kl: [texts] change of the loss on plain texts, and KL(base || trained), in nats a
@@ -52,6 +53,7 @@ class Arm:
 
     name: str
     where: str
+    whole: bool
     seed: int
     nll: Values
     change: Values
@@ -93,17 +95,19 @@ def read(folder: Path) -> Records:
     arms = []
     for file in sorted(set(folder.glob("*.json")) - {folder / f"{BASE}.json"}):
         row = json.loads(file.read_text(encoding="utf-8"))
-        whole = len(row["layers"]) == row["of_layers"]
-        name = row["selector"] or ("all" if whole else file.stem.rpartition("-s")[0])
+        everywhere = len(row["layers"]) == row["of_layers"]
+        name = row["selector"] or ("all" if everywhere else file.stem.rpartition("-s")[0])
         if name == RANDOM:
             name = f"{RANDOM} {row['draw']}"
-        where = "all" if whole else ",".join(map(str, row["layers"]))
-        if row.get("targets"):  # the records of arms with all modules don't have them
+        where = "all" if everywhere else ",".join(map(str, row["layers"]))
+        some = set(row.get("modules", MODULES)) < set(MODULES)  # records of all may not have them
+        if row.get("targets"):
             name, where = f"{name}, modules", ", ".join(map(_without_stack, row["targets"]))
-        elif set(row.get("modules", MODULES)) < set(MODULES):
+        elif some:
             name = f"{name}, {' and '.join(row['modules'])}"
         values = (np.array(row[key]) for key in ("nll", "text_nll_change", "text_kl"))
-        arms.append(Arm(name, where, row["seed"], *values))
+        whole = not (some or row.get("targets"))
+        arms.append(Arm(name, where, whole, row["seed"], *values))
     first = min(arm.seed for arm in arms)
     arms.sort(key=lambda arm: arm.nll.mean())
     own = [arm for arm in arms if arm.seed == first]
@@ -141,7 +145,8 @@ def table(records: Records) -> list[str]:
         if not arm.drawn:
             found, better = beside_draws(records, arm), as_good(records, arm)
             rest = [bracketed(found.mean, found.low, found.high, ".3f"), f"{better} of {count}"]
-            rest.append(f"{(1 + better) / (1 + count):.2f}")
+            # other modules are no choice of layers, so the arm is no further draw
+            rest.append(f"{(1 + better) / (1 + count):.2f}" if arm.whole else "-")
         cells = [arm.name, arm.where, bracketed(loss.mean, loss.low, loss.high, ".3f"), *rest]
         for values, form in ((arm.change, "+.3f"), (arm.kl, ".3f")):
             mean = bootstrap_mean(values)

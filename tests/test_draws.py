@@ -163,6 +163,7 @@ def test_arms_are_placed_among_the_draws(tables: Any, folder: Path) -> None:
     lines = tables.table(records)
     assert len(lines) == 2 + 9
     assert lines[2].startswith("| all | all | ")
+    assert "| 3 of 3 | - |" in lines[-2]
     assert lines[-2].startswith("| page, modules | 2.mlp.up_proj | ")
     assert "| 0 of 3 | 0.25 |" in lines[2]
     assert "| 2 of 3 | 0.75 |" in lines[6]

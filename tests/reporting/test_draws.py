@@ -18,13 +18,17 @@ MEASURE = "rougeLsum_f1"
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five draws with one seed, a good and a bad arm with two."""
+    """Five draws with one seed, a good and a bad arm with two, and arms with other adapters."""
     folder = tmp_path_factory.mktemp("draws") / "s"
     for draw, mean in enumerate((0.30, 0.32, 0.34, 0.36, 0.38), start=1):
         settings = config(seed=1, selector="random", selector__seed=draw)
         layers = (draw, draw + 1)
         write_run(folder / f"random-{draw}", settings, mean, documents=12, noise=0.0, layers=layers)
     options = {"documents": 12, "noise": 0.0}
+    others = {"variant": "dora", "modules": ["mlp_in", "mlp_out"]}
+    for name, value in others.items():
+        settings = config(seed=1, **{f"adaptation__{name}": value})
+        write_run(folder / name, settings, 0.5, documents=12, noise=0.0)
     write_sweep(folder, {"page": 0.45, "last": 0.33, "full": 0.6}, (1, 2), **options)
     return folder
 
@@ -33,7 +37,10 @@ def test_a_place_by_its_definition(sweep: Path) -> None:
     runs, _ = read_runs([sweep])
     arms, _ = make_arms(runs)
     best, middle = places(arms, MEASURE)
-    assert (best.arm.label, middle.arm.label) == ("page", "last")  # `full` has another budget
+    assert (best.arm.label, middle.arm.label) == (
+        "page",
+        "last",
+    )  # `full` has another budget, two have other adapters
     assert best.seeds == (1,)
     drawn = np.array(
         [ReportRun(sweep / f"random-{i}").values[MEASURE].mean() for i in (1, 2, 3, 4, 5)]

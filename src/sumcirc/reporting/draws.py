@@ -24,10 +24,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.reporting.arms import Arm, unlike
+from sumcirc.reporting.arms import Arm, differing, unlike
 from sumcirc.reporting.runs import ReportRun
 
 RANDOM = "random"
+ADAPTER = "adaptation."
+# settings of the adapter that say where it sits, follow from that, or are tuned for it
+OF_PLACE = frozenset(
+    f"{ADAPTER}{name}"
+    for name in ("layers", "granularity", "rank", "budget", "learning_rate_scale")
+)
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,9 @@ class Place:
 def places(arms: Sequence[Arm], measure: str, confidence: float = 0.95) -> list[Place]:
     """Return the place of each arm among the draws, the best first.
 
-    Arms are left out that differ from the draws in more than the layers, or have no seed in common
-    with them. The list is empty if there are no draws by `selector.seed`.
+    Arms are left out that differ from the draws in more than the layers, such as by their kind of
+    adapter, or have no seed in common with them. The list is empty if there are no draws by
+    `selector.seed`.
 
     Args:
         arms: all arms.
@@ -81,11 +88,18 @@ def places(arms: Sequence[Arm], measure: str, confidence: float = 0.95) -> list[
         common = set.intersection(*(set(one) for one in draws.values()))
         for arm in arms:
             seeds = tuple(sorted(common & {run.seeds[0] for run in arm.runs}))
-            if arm.selector == RANDOM or not seeds or unlike(arm, drawn):
+            others = unlike(arm, drawn) or _other_adapter(arm, drawn)
+            if arm.selector == RANDOM or not seeds or others:
                 continue
             place = _place(arm, list(draws.values()), seeds, measure, confidence)
             found += [] if place is None else [place]
     return sorted(found, key=lambda place: (-place.mean, place.arm.label))
+
+
+def _other_adapter(arm: Arm, drawn: Arm) -> bool:
+    """Return whether an arm's adapter is another one, such as DoRA or one on fewer modules."""
+    names = (name for name in differing(arm, drawn) if name.startswith(ADAPTER))
+    return any(name not in OF_PLACE for name in names)
 
 
 def _draws(arm: Arm) -> dict[int, dict[int, ReportRun]]:
