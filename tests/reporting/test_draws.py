@@ -25,7 +25,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         layers = (draw, draw + 1)
         write_run(folder / f"random-{draw}", settings, mean, documents=12, noise=0.0, layers=layers)
     options = {"documents": 12, "noise": 0.0}
-    others = {"variant": "dora", "modules": ["mlp_in", "mlp_out"]}
+    others = {"variant": "dora", "modules": ["mlp_in"], "granularity": "module"}
     for name, value in others.items():
         settings = config(seed=1, **{f"adaptation__{name}": value})
         write_run(folder / name, settings, 0.5, documents=12, noise=0.0)
@@ -40,7 +40,7 @@ def test_a_place_by_its_definition(sweep: Path) -> None:
     assert (best.arm.label, middle.arm.label) == (
         "page",
         "last",
-    )  # `full` has another budget, two have other adapters
+    )  # `full` has another budget, three have other adapters
     assert best.seeds == (1,)
     drawn = np.array(
         [ReportRun(sweep / f"random-{i}").values[MEASURE].mean() for i in (1, 2, 3, 4, 5)]

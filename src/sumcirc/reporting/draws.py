@@ -31,8 +31,7 @@ RANDOM = "random"
 ADAPTER = "adaptation."
 # settings of the adapter that say where it sits, follow from that, or are tuned for it
 OF_PLACE = frozenset(
-    f"{ADAPTER}{name}"
-    for name in ("layers", "granularity", "rank", "budget", "learning_rate_scale")
+    f"{ADAPTER}{name}" for name in ("layers", "rank", "budget", "learning_rate_scale")
 )
 
 
